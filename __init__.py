@@ -1,0 +1,1 @@
+"""Bollard: the storage data plane of VM clouds."""

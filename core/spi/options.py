@@ -1,0 +1,204 @@
+"""Driver options: a frozen dataclass, from which schema, docs, template and validation follow.
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Options:
+        url: str = option(help="Where the array listens", example="https://array:8443")
+        password: Secret = option(help="Its password", secret=True)
+        timeout: float = option(help="Seconds per request", default=30.0, minimum=0.1)
+
+Types allowed: str, int, float, bool, Secret, pathlib.Path, and each of them `| None`.
+A secret may be written as a reference: {"env": "NAME"} or {"file": "/path"}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ...transfer_objects.secret import Secret
+from .errors import InvalidArgument
+
+T = TypeVar("T")
+
+_JSON_TYPES: Mapping[type, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    Path: "string",
+}
+
+
+def option(
+    *,
+    help: str,  # noqa: A002 - the word that every options library uses
+    default: Any = dataclasses.MISSING,
+    example: str = "",
+    secret: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """Declare one option; without `default` it is required."""
+    rules = {
+        "help": help,
+        "example": example,
+        "secret": secret,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": tuple(choices),
+    }
+    return dataclasses.field(default=default, metadata={"option": rules})
+
+
+class _Kind(NamedTuple):
+    """An option's annotation: its base type, and whether None is allowed."""
+
+    base: type
+    nullable: bool
+
+
+def _kind(hint: Any) -> _Kind:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [a for a in typing.get_args(hint) if a is not type(None)]
+        return _Kind(inner[0], nullable=True)
+    return _Kind(hint, nullable=False)
+
+
+def _fields(cls: type[Any]) -> list[tuple[dataclasses.Field[Any], _Kind]]:
+    hints = typing.get_type_hints(cls)
+    return [(f, _kind(hints[f.name])) for f in dataclasses.fields(cls)]
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
+
+
+def parse_options(cls: type[T], raw: Mapping[str, Any]) -> T:
+    """Validate `raw` (from TOML, JSON or Python) and build the options object.
+
+    Raises:
+        InvalidArgument: naming the option and the rule; the value only if it is not a secret.
+    """
+    fields = _fields(cls)
+    names = [f.name for f, _ in fields]
+    for key in raw:
+        if key not in names:
+            raise InvalidArgument(f"option {key!r} is unknown{_did_you_mean(key, names)}")
+    values = {f.name: _parse_one(f, kind, raw[f.name]) for f, kind in fields if f.name in raw}
+    missing = [f.name for f, _ in fields if f.name not in raw and f.default is dataclasses.MISSING]
+    if missing:
+        raise InvalidArgument(f"option {missing[0]!r} is required")
+    return cls(**values)
+
+
+def _parse_one(field: dataclasses.Field[Any], kind: _Kind, value: Any) -> Any:
+    base = kind.base
+    if value is None and kind.nullable:
+        return None
+    if base is Secret:
+        return _parse_secret(field.name, value)
+    if base is Path and isinstance(value, str | Path):
+        return Path(value)
+    if base is float and type(value) is int:
+        value = float(value)
+    if type(value) is not base:
+        raise InvalidArgument(f"option {field.name!r} must be of type {_JSON_TYPES[base]}, got {value!r}")
+    _check_rules(field, value)
+    return value
+
+
+def _check_rules(field: dataclasses.Field[Any], value: Any) -> None:
+    rules = field.metadata.get("option", {})
+    low, high, choices = rules.get("minimum"), rules.get("maximum"), rules.get("choices")
+    if low is not None and value < low:
+        raise InvalidArgument(f"option {field.name!r} must be at least {low}, got {value!r}")
+    if high is not None and value > high:
+        raise InvalidArgument(f"option {field.name!r} must be at most {high}, got {value!r}")
+    if choices and value not in choices:
+        raise InvalidArgument(f"option {field.name!r} is {value!r}{_did_you_mean(value, choices)}")
+    if isinstance(value, str) and any(ord(c) < 32 for c in value):
+        raise InvalidArgument(f"option {field.name!r} must not contain control characters")
+
+
+def _parse_secret(name: str, value: Any) -> Secret:
+    """Accept a Secret, a plain string, {"env": NAME} or {"file": PATH}; never echo the value."""
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, str):
+        return Secret(value)
+    if isinstance(value, Mapping) and set(value) == {"env"}:
+        found = os.environ.get(str(value["env"]))
+        if found is None:
+            raise InvalidArgument(f"option {name!r}: environment variable {value['env']!r} is not set")
+        return Secret(found)
+    if isinstance(value, Mapping) and set(value) == {"file"}:
+        try:
+            return Secret(Path(str(value["file"])).read_text(encoding="utf-8").rstrip("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"option {name!r}: cannot read the file {value['file']!r}") from error
+    raise InvalidArgument(f"option {name!r} must be a string, {{env = NAME}} or {{file = PATH}}")
+
+
+def options_schema(cls: type[Any]) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of an options class, for UIs, docs and editors."""
+    properties, required = {}, []
+    for field, kind in _fields(cls):
+        properties[field.name] = _property(field, kind)
+        if field.default is dataclasses.MISSING:
+            required.append(field.name)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": required,
+    }
+
+
+def _property(field: dataclasses.Field[Any], kind: _Kind) -> dict[str, Any]:
+    rules = field.metadata.get("option", {})
+    if kind.base is Secret:
+        reference = [{"type": "object", "required": [k], "maxProperties": 1} for k in ("env", "file")]
+        return {"anyOf": [{"type": "string"}, *reference], "description": rules["help"], "writeOnly": True}
+    name = _JSON_TYPES[kind.base]
+    prop: dict[str, Any] = {
+        "type": [name, "null"] if kind.nullable else name,
+        "description": rules.get("help", ""),
+    }
+    prop |= {k: rules[k] for k in ("minimum", "maximum") if rules.get(k) is not None}
+    if rules.get("choices"):
+        prop["enum"] = list(rules["choices"])
+    if rules.get("example"):
+        prop["examples"] = [rules["example"]]
+    if field.default is not dataclasses.MISSING and field.default is not None:
+        prop["default"] = str(field.default) if kind.base is Path else field.default
+    return prop
+
+
+def options_toml(cls: type[Any]) -> str:
+    """Return a commented TOML template of the options, required ones first."""
+    lines = []
+    for field, kind in sorted(_fields(cls), key=lambda x: x[0].default is not dataclasses.MISSING):
+        base, rules = kind.base, field.metadata.get("option", {})
+        lines.append(f"# {rules.get('help', '')}")
+        value = "{ env = 'NAME' }" if base is Secret else _toml_value(field, base, rules)
+        comment = "" if field.default is dataclasses.MISSING else "# "
+        lines.append(f"{comment}{field.name} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(field: dataclasses.Field[Any], base: type, rules: Mapping[str, Any]) -> str:
+    default = field.default if field.default not in (dataclasses.MISSING, None) else None
+    if base is bool:
+        return str(bool(default)).lower()
+    if base in (int, float):
+        return str(default if default is not None else rules.get("example") or 0)
+    return f"'{default if default is not None else rules.get('example', '')}'"

@@ -1,0 +1,58 @@
+"""Limits and manners of a driver: what a mix-in cannot express. The suite tests each both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1024**3
+TIB = 1024**4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """Limits of a primary driver; sizes in bytes, times in seconds.
+
+    Attributes:
+        size_granularity: sizes are rounded up to a multiple of this; `Volume.size` tells the result.
+        sector_size: logical sector that the host sees.
+        snapshot_while_attached: False if a volume must be detached (or its VM stopped) first.
+        revert_while_attached: idem for revert.
+        revert_keeps_newer: snapshots newer than the one reverted to survive.
+        delete_with_snapshots: a volume with snapshots may be deleted (they go with it); else
+            `HasDependents`.
+        clone_depends_on_source: a clone keeps its source from being deleted.
+        multi_attach: a volume may be granted writable to more than one host.
+        space_freed_within: deletion shows in `capacity` after at most this many seconds.
+        concurrent_calls: False: core serialises calls on one driver instance.
+    """
+
+    min_size: int = 512
+    max_size: int = 64 * TIB
+    size_granularity: int = 512
+    sector_size: int = 512
+    snapshot_while_attached: bool = True
+    revert_while_attached: bool = False
+    revert_keeps_newer: bool = True
+    delete_with_snapshots: bool = False
+    clone_depends_on_source: bool = False
+    multi_attach: bool = False
+    max_snapshots_per_volume: int | None = None
+    space_freed_within: float = 0.0
+    concurrent_calls: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreTraits:
+    """Manners of a secondary store.
+
+    Attributes:
+        conditional_put: `put(if_absent=True)` is atomic on the store. Where it is not, the archive
+            falls back to unique names, never to "check, then write".
+        max_object_size: bytes; larger bodies are refused before anything is sent.
+        listing_consistent: a key is listed as soon as it was put. Nothing relies on it; collect
+            waits longer where it is False.
+    """
+
+    conditional_put: bool
+    max_object_size: int
+    listing_consistent: bool
