@@ -1,0 +1,76 @@
+# Few targets, the same for people and for CI. `make demo` and `make test` do all their set-up themselves.
+#
+#   make demo      the whole story on this machine, in under two minutes
+#   make test      every test, with coverage (pass options to pytest with ARGS='-k archive')
+#   make check     format, lint, types, layers, dead code, public API, packaging, docs
+#   make bench     the benchmarks
+#   make docs      the documentation as a web site, in site/
+#   make setup     only the set-up
+#   make clean     remove what the targets above made
+
+PYTHON ?= python3
+# Two workers: CI has two cores, and more of them fight over the disk (every test of the data path writes).
+JOBS ?= 2
+ARGS ?=
+BIN := .venv/bin
+
+PACKAGES := transfer_objects core drivers simulators conformance cli
+# Directories beside the package, as far as there is code in them (mypy stumbles over one without).
+BESIDE := $(foreach directory,tests bench,$(if $(wildcard $(directory)/*.py),$(directory)))
+# `bollard` maps to the repository root, which type checkers understand only through a directory of that name.
+MYPY := MYPYPATH=.typing $(BIN)/mypy
+
+# Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
+export PATH := $(PATH):/usr/sbin:/sbin
+export PYTHON
+# Material prints half a screen about the future of MkDocs on every run; pyproject.toml pins both.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: setup demo test check bench docs clean
+.DELETE_ON_ERROR:
+
+setup: .make/venv
+
+demo: setup
+	@$(BIN)/bollard demo
+
+test: setup
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+
+check: setup .typing/bollard
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(MYPY) -m bollard $(PACKAGES:%=-p bollard.%)
+	$(MYPY) $(BESIDE)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
+	$(BIN)/pytest -q tests/test_public_api.py tests/test_import.py tests/test_packaging.py tests/test_repository.py
+	$(BIN)/towncrier build --draft --version next >/dev/null
+	$(BIN)/mkdocs --quiet build --strict
+
+bench: setup
+	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: setup
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv .make .typing build dist site bollard.egg-info .coverage .coverage.* .hypothesis .*_cache
+	find $(PACKAGES) tests bench examples -name __pycache__ -prune -exec rm -rf {} +
+
+# Exit code 3 means: go on without the system packages. No stamp then, so the next run looks again.
+.make/system: scripts/setup-system.sh
+	@mkdir -p $(@D)
+	@scripts/setup-system.sh && touch $@ || [ $$? -eq 3 ]
+
+.make/venv: pyproject.toml | .make/system
+	@mkdir -p $(@D)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Bollard needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.typing/bollard:
+	@mkdir -p $(@D)
+	@ln -sfn .. $@
