@@ -13,7 +13,6 @@ A secret may be written as a reference: {"env": "NAME"} or {"file": "/path"}.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import types
 import typing
@@ -21,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ...transfer_objects.errors import did_you_mean
 from ...transfer_objects.secret import Secret
 from .errors import InvalidArgument
 
@@ -76,11 +76,6 @@ def _fields(cls: type[Any]) -> list[tuple[dataclasses.Field[Any], _Kind]]:
     return [(f, _kind(hints[f.name])) for f in dataclasses.fields(cls)]
 
 
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
-
-
 def parse_options(cls: type[T], raw: Mapping[str, Any]) -> T:
     """Validate `raw` (from TOML, JSON or Python) and build the options object.
 
@@ -91,7 +86,7 @@ def parse_options(cls: type[T], raw: Mapping[str, Any]) -> T:
     names = [f.name for f, _ in fields]
     for key in raw:
         if key not in names:
-            raise InvalidArgument(f"option {key!r} is unknown{_did_you_mean(key, names)}")
+            raise InvalidArgument(f"option {key!r} is unknown; {did_you_mean(key, names)}")
     values = {f.name: _parse_one(f, kind, raw[f.name]) for f, kind in fields if f.name in raw}
     missing = [f.name for f, _ in fields if f.name not in raw and f.default is dataclasses.MISSING]
     if missing:
@@ -123,7 +118,7 @@ def _check_rules(field: dataclasses.Field[Any], value: Any) -> None:
     if high is not None and value > high:
         raise InvalidArgument(f"option {field.name!r} must be at most {high}, got {value!r}")
     if choices and value not in choices:
-        raise InvalidArgument(f"option {field.name!r} is {value!r}{_did_you_mean(value, choices)}")
+        raise InvalidArgument(f"option {field.name!r} is {value!r}; {did_you_mean(value, choices)}")
     if isinstance(value, str) and any(ord(c) < 32 for c in value):
         raise InvalidArgument(f"option {field.name!r} must not contain control characters")
 

@@ -1,0 +1,136 @@
+"""The configuration file: which pools and stores there are, under names that commands use.
+
+    [pools.ssd-1]
+    driver = "array"
+    options = { url = "https://array:8443", username = "bollard", password = { env = "ARRAY_PASSWORD" } }
+
+    [stores.nightly]
+    driver = "s3"
+    options = { bucket = "archive", access_key = "…", secret_key = { file = "/run/secrets/s3" } }
+
+    [default]
+    store = "nightly"
+
+Found at --config, else $BOLLARD_CONFIG, else the platform's configuration directory. Secrets belong
+into references ({env = …}, {file = …}); a file with a plain one that others may read is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ..transfer_objects.errors import did_you_mean
+from .spi import InvalidArgument, NotFound
+
+_ENTRY_KEYS = {"driver", "options"}
+_TOP_KEYS = {"pools", "stores", "default"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One pool or store of the file."""
+
+    name: str
+    driver: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The parsed file; `path` is where it came from, for messages."""
+
+    path: Path
+    pools: Mapping[str, Backend]
+    stores: Mapping[str, Backend]
+    default_store: str = ""
+    default_pool: str = ""
+
+    def pool(self, name: str = "") -> Backend:
+        """Return a pool by name, or the default (or only) one."""
+        return self._choose("pool", self.pools, name or self.default_pool)
+
+    def store(self, name: str = "") -> Backend:
+        """Return a store by name, or the default (or only) one."""
+        return self._choose("store", self.stores, name or self.default_store)
+
+    def _choose(self, what: str, among: Mapping[str, Backend], name: str) -> Backend:
+        if not name and len(among) == 1:
+            return next(iter(among.values()))
+        if not name:
+            raise InvalidArgument(f"name a {what}: {self.path} has {', '.join(sorted(among)) or 'none'}")
+        if name not in among:
+            raise NotFound(f"{self.path} has no {what} {name!r}; {did_you_mean(name, among)}")
+        return among[name]
+
+
+def config_path() -> Path:
+    """Return where the configuration is looked for when no path is given."""
+    chosen = os.environ.get("BOLLARD_CONFIG")
+    return Path(chosen) if chosen else platformdirs.user_config_path("bollard") / "bollard.toml"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read and check the configuration.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidArgument: naming the place in the file and the rule.
+    """
+    path = path or config_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"no configuration at {path}: write one, or name it with --config") from error
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(f"{path} is not valid TOML: {error}") from error
+    _check_keys(path, "", raw, _TOP_KEYS)
+    config = Config(
+        path=path,
+        pools=_backends(path, "pools", raw),
+        stores=_backends(path, "stores", raw),
+        default_store=raw.get("default", {}).get("store", ""),
+        default_pool=raw.get("default", {}).get("pool", ""),
+    )
+    _check_mode(config)
+    return config
+
+
+def _backends(path: Path, section: str, raw: Mapping[str, Any]) -> dict[str, Backend]:
+    found = {}
+    for name, entry in raw.get(section, {}).items():
+        place = f"{section}.{name}"
+        if not isinstance(entry, dict) or "driver" not in entry:
+            raise InvalidArgument(f'{path}: [{place}] needs a driver = "…"')
+        _check_keys(path, place, entry, _ENTRY_KEYS)
+        found[name] = Backend(name=name, driver=entry["driver"], options=entry.get("options", {}))
+    return found
+
+
+def _check_keys(path: Path, place: str, raw: Mapping[str, Any], known: set[str]) -> None:
+    for key in raw:
+        if key not in known:
+            place = ".".join(filter(None, (place, key)))
+            raise InvalidArgument(f"{path}: key {place!r} is unknown; {did_you_mean(key, sorted(known))}")
+
+
+def _check_mode(config: Config) -> None:
+    """Refuse plain secrets in a file that everybody on the machine may read."""
+    if not config.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return
+    for backend in (*config.pools.values(), *config.stores.values()):
+        for key, value in backend.options.items():
+            if isinstance(value, str) and any(word in key for word in ("password", "secret", "token")):
+                raise InvalidArgument(
+                    f"{config.path}: {backend.name}.{key} is a plain secret in a file that others may read:"
+                    f" use {{ env = … }} or {{ file = … }}, or chmod 600 {config.path}"
+                )
