@@ -26,6 +26,7 @@ _log = logging.getLogger("bollard.access")
 
 TEMP_CLONE = "temp-clone"
 GRANT = "grant"
+FILL = "fill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,20 @@ class Mover:
         """Open a volume for writing. The caller flushes; closing and revoking happen here."""
         with self._journalled(GRANT, pool, volume) as undo:
             yield undo.enter_context(open_sink(self._location(pool, volume, undo, read_only=False)))
+
+    @contextmanager
+    def filling_volume(self, pool: Pool, volume: VolumeId) -> Iterator[None]:
+        """Hold a new volume that is being filled: when the body fails, the volume goes again.
+
+        Half a restored volume that looks whole is worse than none.
+        """
+        entry = self.journal.begin(FILL, pool=pool.info.identity, volume=volume, host=self.host.id)
+        try:
+            yield
+        except BaseException:
+            _finish(entry, partial(pool.volumes.delete, volume))
+            raise
+        entry.done()
 
     def _location(self, pool: Pool, volume: VolumeId, undo: ExitStack, *, read_only: bool) -> Location:
         if not pool.managed:
@@ -115,5 +130,5 @@ def _undo_abandoned(pool: Pool, entry: Entry) -> None:
     volume = VolumeId(entry.fields["volume"])
     if pool.managed:
         pool.volumes.revoke(volume, HostId(entry.fields["host"]))
-    if entry.kind == TEMP_CLONE:
+    if entry.kind in (TEMP_CLONE, FILL):
         pool.volumes.delete(volume)

@@ -7,7 +7,7 @@ dataclasses takes most of this package's import time (measured on two cores: 65 
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib as _importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,6 +108,6 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{_HOME.get(name, 'enums')}", __name__), name)
+    value: object = getattr(_importlib.import_module(f".{_HOME.get(name, 'enums')}", __name__), name)
     globals()[name] = value
     return value

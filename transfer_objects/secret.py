@@ -44,7 +44,7 @@ class Secret:
         # compare_digest: how long == takes would tell how much of the secret was guessed right.
         if not isinstance(other, Secret):
             return NotImplemented
-        mine, theirs = (s.__value.encode("utf-8", "surrogatepass") for s in (self, other))
+        mine, theirs = _bytes(self.__value), _bytes(other.__value)
         return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
@@ -52,3 +52,8 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled: pass a reference (environment variable, file) instead")
+
+
+def _bytes(text: str) -> bytes:
+    # compare_digest takes only ASCII text; a lone surrogate (a key read from a bad file) must not raise.
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,6 @@
+"""`python -m bollard`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The command line: `bollard …`. Each command group is a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.plugins import PluginError
+from ..core.spi import StorageError
+from . import archive, conformance, demo, doctor, drivers, pools, simulate
+from .context import Settings
+from .output import report
+
+app = typer.Typer(
+    name="bollard",
+    help="The storage data plane of VM clouds: drivers, snapshots, archive, simulators, conformance.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (default: $BOLLARD_CONFIG or the user's own).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+) -> None:
+    """The storage data plane of VM clouds."""
+    ctx.obj = Settings(config=config, quiet=quiet)
+
+
+app.add_typer(archive.app, name="archive")
+app.add_typer(pools.app, name="pool")
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(conformance.app, name="conformance")
+app.command()(demo.demo)
+app.command()(doctor.doctor)
+app.command()(drivers.drivers)
+
+
+def main() -> None:
+    """Run the command line; the process edge where errors become messages and exit codes.
+
+    Typer prints its own errors (usage, exit code 2) and handles Ctrl-C (130).
+    """
+    try:
+        app()
+    except (StorageError, PluginError) as error:
+        sys.exit(report(error, as_json="--json" in sys.argv))

@@ -1,0 +1,235 @@
+"""`bollard archive …`: snapshots on secondary storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..core.archive import Archive, Level, Manifest, Report
+from ..core.snapshots import VolumeSnapshots, export_image, import_image
+from ..core.spi import Call, DiskFormat
+from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
+from . import context
+from .context import JsonFlag, PoolName, StoreName
+from .output import err, out, print_json, show, show_rows, size_text, transfer
+
+app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
+
+VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
+SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
+FormatOption = Annotated[DiskFormat, typer.Option("--format", help="Format of the file; never guessed.")]
+
+# A full of a big volume over a slow link takes a night, not more.
+LONGEST = 24 * 3600.0
+
+
+@contextmanager
+def _job(ctx: typer.Context, title: str, json: bool) -> Iterator[Call]:
+    """Yield a call that shows its progress."""
+    with transfer(title, quiet=json or context.settings(ctx).quiet) as progress:
+        yield Call.within(LONGEST, progress=progress)
+
+
+@contextmanager
+def _archive(ctx: typer.Context, store: str) -> Iterator[Archive]:
+    with closing(context.store(ctx, store)) as opened:
+        yield Archive(opened)
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: Annotated[str, typer.Argument(help="Its id; without one a fresh id is made.")] = "",
+    pool: PoolName = "",
+    store: StoreName = "",
+    parent: Annotated[
+        str, typer.Option(help="Increment to this archived snapshot; 'auto': the newest; 'none': a full.")
+    ] = "auto",
+    keep: Annotated[
+        bool, typer.Option("--keep/--release", help="Keep the primary snapshot as the next one's base.")
+    ] = True,
+    json: JsonFlag = False,
+) -> None:
+    """Snapshot a volume and archive it. Repeat the command with the same ids after any failure."""
+    ids = VolumeId(volume), SnapshotId(snapshot or new_id("snap"))
+    with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
+        service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
+        with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
+            base = service.newest(ids[0], call) if parent == "auto" else SnapshotId(parent)
+            base = None if parent == "none" or base == ids[1] else base
+            service.take_both(*ids, call, parent=base)
+            if not keep:
+                service.release(*ids, call)
+            manifest = archive.show(call, volume=ids[0], snapshot=ids[1])
+    show(_describe(manifest, json), as_json=json, title="archived")
+
+
+def _describe(manifest: Manifest, exact: bool) -> dict[str, Any]:
+    stored = sum(p.size for w, p in manifest.parts() if p.layer.partition("/")[0] == manifest.snapshot)
+    needed = sum(part.size for _, part in manifest.parts())
+    return {
+        "volume": manifest.volume,
+        "snapshot": manifest.snapshot,
+        "parent": manifest.parent,
+        "created": manifest.created,
+        "size": manifest.size if exact else size_text(manifest.size),
+        "stored": stored if exact else size_text(stored),
+        "reads": needed if exact else size_text(needed),
+        "parts": sum(1 for _ in manifest.parts()),
+        "digest": manifest.digest,
+    }
+
+
+@app.command("list")
+def list_snapshots(
+    ctx: typer.Context,
+    volume: Annotated[str, typer.Option(help="Only this volume's.")] = "",
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """List the snapshots in a store."""
+    with _archive(ctx, store) as archive:
+        call = Call.within(LONGEST)
+        rows = [
+            _describe(archive.show(call, volume=e.volume, snapshot=e.snapshot), json)
+            for e in archive.list(call, volume=volume or None)
+        ]
+    if not json:
+        for row in rows:
+            del row["digest"]  # 64 characters that nobody reads in a table; `show` has them
+    show_rows(rows, as_json=json, empty="The archive is empty.")
+
+
+@app.command("show")
+def show_snapshot(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """Show one archived snapshot."""
+    with _archive(ctx, store) as archive:
+        manifest = archive.show(Call.within(), volume=volume, snapshot=snapshot)
+    show(_describe(manifest, json), as_json=json)
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    store: StoreName = "",
+    level: Annotated[
+        int, typer.Option(min=1, max=5, help="1 there, 2 CRC, 3 checksums, 4 part digests, 5 whole image.")
+    ] = 4,
+    percent: Annotated[float, typer.Option(help="Check only a sample of this many percent.")] = 100.0,
+    seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Check an archived snapshot; exit code 8 if it is damaged."""
+    with _archive(ctx, store) as archive, _job(ctx, f"verifying {volume}/{snapshot}", json) as call:
+        report = archive.verify(
+            call, volume=volume, snapshot=snapshot, level=Level(level), percent=percent, seed=seed
+        )
+    _show_report(report, json)
+    if not report.ok:
+        raise typer.Exit(8)
+
+
+def _show_report(report: Report, json: bool) -> None:
+    if json:
+        body = {"level": int(report.level), "windows": report.windows, "parts": report.parts}
+        print_json(body | {"size": report.size, "problems": [p.message for p in report.problems]})
+        return
+    for problem in report.problems:
+        err.print(f"[red]damaged[/red]: {problem.message}")
+    verdict = "[green]whole[/green]" if report.ok else f"[red]{len(report.problems)} problems[/red]"
+    out.print(f"{report.parts} parts, {size_text(report.size)}, level {report.level.name}: {verdict}")
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    target: Annotated[str, typer.Argument(help="Id of the new volume.")],
+    pool: PoolName = "",
+    store: StoreName = "",
+    name: Annotated[str, typer.Option(help="What people call the new volume.")] = "",
+    json: JsonFlag = False,
+) -> None:
+    """Restore an archived snapshot into a new volume on any pool; every byte is checked."""
+    with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
+        service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
+        with _job(ctx, f"restoring to {target}", json) as call:
+            made = service.restore(VolumeId(volume), SnapshotId(snapshot), VolumeId(target), call, name=name)
+    show({"volume": made.id, "size": made.size, "identity": made.identity}, as_json=json, title="restored")
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """Delete an archived snapshot and free what it alone used; a missing one is fine."""
+    with _archive(ctx, store) as archive:
+        freed = archive.delete(Call.within(LONGEST), volume=volume, snapshot=snapshot)
+    body = {"deleted": f"{volume}/{snapshot}", "freed": None if freed is None else freed.size}
+    show(body, as_json=json)
+
+
+@app.command()
+def collect(
+    ctx: typer.Context,
+    volume: Annotated[str, typer.Argument(help="Only this volume.")] = "",
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """Free what no snapshot needs: parts of killed runs and of deleted snapshots."""
+    with _archive(ctx, store) as archive:
+        call = Call.within(LONGEST)
+        found = {v: archive.collect(call, volume=v) for v in ([volume] if volume else archive.volumes(call))}
+    rows = [{"volume": v, **asdict(collected)} for v, collected in found.items()]
+    show_rows(rows, as_json=json, empty="Nothing to collect.")
+
+
+@app.command("export")
+def export_snapshot(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    path: Annotated[Path, typer.Argument(help="The new file.", dir_okay=False)],
+    disk_format: FormatOption = "qcow2",
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """Write an archived snapshot to a new image file."""
+    with _archive(ctx, store) as archive, _job(ctx, f"exporting to {path.name}", json) as call:
+        manifest = export_image(archive, VolumeId(volume), SnapshotId(snapshot), path, disk_format, call)
+    show({"file": str(path), "size": manifest.size}, as_json=json, title="exported")
+
+
+@app.command("import")
+def import_snapshot(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="The image file.", exists=True, dir_okay=False)],
+    volume: VolumeArg,
+    snapshot: SnapshotArg,
+    disk_format: FormatOption = "qcow2",
+    store: StoreName = "",
+    json: JsonFlag = False,
+) -> None:
+    """Archive an existing image file as a snapshot."""
+    with _archive(ctx, store) as archive, _job(ctx, f"importing {path.name}", json) as call:
+        manifest = import_image(archive, path, disk_format, VolumeId(volume), SnapshotId(snapshot), call)
+    show(_describe(manifest, json), as_json=json, title="imported")

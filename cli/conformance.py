@@ -1,0 +1,49 @@
+"""`bollard conformance …`: the suite that a vendor runs until it holds a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..conformance.report import result_json, write_result
+from ..conformance.run import run_suite
+from .context import JsonFlag
+from .output import err, out, print_json
+
+app = typer.Typer(help="Check a driver against the contract.", no_args_is_help=True)
+
+# Beyond the error classes' own codes: the suite ran and the driver is not conformant.
+NOT_CONFORMANT = 10
+
+
+@app.callback()
+def conformance() -> None:
+    """Check a driver against the contract."""
+
+
+@app.command()
+def run(
+    driver: Annotated[str, typer.Option(help="The driver's entry-point name.")] = "",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML: driver, [options], optionally [store].", dir_okay=False)
+    ] = None,
+    select: Annotated[str, typer.Option(help="Only checks that match, as pytest's -k.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Write result.json there.", dir_okay=False)] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.", dir_okay=False)] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Run the suite. Exit code 0: conformant; 10: not; anything else: the suite could not run."""
+    verdict = run_suite(driver, config, select=select, junit=junit, quiet=json)
+    if output is not None:
+        write_result(verdict, output)
+    if json:
+        print_json(result_json(verdict))
+    else:
+        colour = "green" if verdict.conformant else "red"
+        out.print(f"[bold {colour}]{verdict.line()}[/]")
+    if not verdict.outcomes:
+        err.print("No check ran: does --select match anything?")
+    if not verdict.conformant:
+        raise typer.Exit(NOT_CONFORMANT)

@@ -1,0 +1,63 @@
+"""What every command needs: the configuration, the pools and stores it names, this machine's mover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.access import Mover
+from ..core.config import Backend, Config, load_config
+from ..core.journal import Journal
+from ..core.mover import mover_host, state_directory
+from ..core.pool import Pool, open_pool
+from ..core.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options that stand before the command."""
+
+    config: Path | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+PoolName = Annotated[str, typer.Option("--pool", "-p", help="A pool of the configuration.")]
+StoreName = Annotated[str, typer.Option("--store", "-s", help="A store of the configuration.")]
+
+
+def settings(ctx: typer.Context) -> Settings:
+    """Return the options given before the command."""
+    found: Settings = ctx.find_root().obj
+    return found
+
+
+def config(ctx: typer.Context) -> Config:
+    """Load the configuration."""
+    return load_config(settings(ctx).config)
+
+
+def pool(ctx: typer.Context, name: str) -> Pool:
+    """Open a pool of the configuration; use it in a `with` block."""
+    return open_backend_pool(config(ctx).pool(name))
+
+
+def open_backend_pool(backend: Backend) -> Pool:
+    """Open one configured pool."""
+    return open_pool(backend.name, backend.driver, backend.options)
+
+
+def store(ctx: typer.Context, name: str) -> Store:
+    """Open a store of the configuration; close it."""
+    backend = config(ctx).store(name)
+    return open_store(backend.name, backend.driver, backend.options)
+
+
+def mover() -> Mover:
+    """Return what moves data on this machine."""
+    state = state_directory()
+    return Mover(host=mover_host(state), journal=Journal(state / "journal"))

@@ -1,0 +1,34 @@
+"""`bollard simulate NAME …`: start a simulator in the foreground; its own options follow."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+_SIMULATORS = {
+    "array": "an all-flash array: REST over HTTPS, NBD exports, snapshots, defects",
+    "swift": "OpenStack Swift: tempauth, ranges, SLO, defects",
+    "s3": "S3 (moto), objects in memory",
+    "hypervisor": "hosts of KVM, VMware, XenServer or Hyper-V with VMs that write real blocks",
+}
+
+app = typer.Typer(
+    help="Start a simulator in the foreground; `bollard simulate NAME --help` shows its options.",
+    no_args_is_help=True,
+)
+
+
+def _add(name: str, what: str) -> None:
+    # Only the simulator knows its options: they are passed on untouched, --help included.
+    passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+    @app.command(name, help=f"Simulate {what}.", context_settings=passing_on)
+    def run(ctx: typer.Context) -> None:
+        module = "" if name == "s3" else ".__main__"
+        main = importlib.import_module(f"..simulators.{name}{module}", __package__).main
+        raise typer.Exit(main(ctx.args) or 0)
+
+
+for _name, _what in _SIMULATORS.items():
+    _add(_name, _what)

@@ -1,0 +1,158 @@
+"""What a check works with: the opened driver, volumes that are cleaned up, and data that can be judged.
+
+Every name that the suite makes starts with the run's prefix; nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from ..core.access import Mover
+from ..core.dataplane import BlockSource
+from ..core.pool import Pool
+from ..core.spi import Call, Host, Snapshot, Snapshots, StorageError, Volume, VolumeSpec
+from ..core.store import Store
+from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
+from ..transfer_objects.secret import Secret
+from . import pattern
+
+MIB = 2**20
+VOLUME_SIZE = 16 * MIB
+STRIDE = 2 * MIB
+
+
+class ContractBroken(AssertionError):
+    """The driver broke the sentence of the contract that a check tests."""
+
+
+def must(holds: object, message: str) -> None:
+    """Fail the check with a sentence that an engineer can act on."""
+    if not holds:
+        raise ContractBroken(message)
+
+
+@dataclass(slots=True, kw_only=True)
+class Lab:
+    """One check's workplace on a primary pool."""
+
+    pool: Pool
+    mover: Mover
+    prefix: str
+    archive_store: Store
+    undo: ExitStack = field(default_factory=ExitStack)
+
+    def call(self, seconds: float = 60.0) -> Call:
+        """Return a call with a deadline."""
+        return Call.within(seconds)
+
+    def new_id(self) -> VolumeId:
+        """Return a fresh volume id of this run; whatever gets that id is deleted after the check."""
+        volume = VolumeId(new_id(self.prefix))
+        self.undo.callback(self._discard, volume)
+        return volume
+
+    def volume(self, size: int = VOLUME_SIZE) -> Volume:
+        """Create a volume that is deleted after the check, with its snapshots."""
+        return self.pool.volumes.create(VolumeSpec(id=self.new_id(), size=size, name="bollard conformance"))
+
+    def snapshot(self, volume: VolumeId) -> Snapshot:
+        """Take a snapshot that goes with its volume."""
+        return self.pool.snapshots.create(volume, SnapshotId(new_id(self.prefix)))
+
+    def host(self) -> Host:
+        """Return a host that nobody else is."""
+        name = new_id(self.prefix)[:40]
+        secret = Secret(new_id()[:16])
+        return Host(
+            id=HostId(name),
+            name=name,
+            iqn=f"iqn.2026-11.bollard:{name}",
+            chap_user=name,
+            chap_secret=secret,
+        )
+
+    def _discard(self, volume: VolumeId) -> None:
+        # A defect under test may make any of this fail; the check's own verdict must not be hidden.
+        with contextlib.suppress(StorageError):
+            for grant in self.pool.volumes.grants(volume) if self.pool.managed else ():
+                self.pool.volumes.revoke(volume, grant.host)
+        with contextlib.suppress(StorageError):
+            if isinstance(self.pool.driver, Snapshots):
+                for snapshot in list(self.pool.snapshots.list(volume)):
+                    self.pool.snapshots.delete(snapshot.id)
+        with contextlib.suppress(StorageError):
+            self.pool.volumes.delete(volume)
+
+    # -- data ----------------------------------------------------------------------------------------
+
+    def write(self, volume: Volume, generation: int, *, offset: int = 0, length: int | None = None) -> None:
+        """Write one 4 KiB block of `generation` in each 2 MiB of a range, as a host would."""
+        with self.mover.writing_volume(self.pool, volume.id) as sink:
+            for at in _places(offset, length or volume.size - offset):
+                sink.write(at, pattern.block(volume.id, at, generation))
+            sink.flush()
+
+    def verify(self, volume: VolumeId, expected: dict[int, int | None], *, owner: str | None = None) -> None:
+        """Read a volume as a host would and judge the block at each offset (None: zeros)."""
+        with self.mover.reading_volume(self.pool, volume) as source:
+            judge(source, owner or volume, expected)
+
+    def verify_snapshot(self, snapshot: SnapshotId, owner: str, expected: dict[int, int | None]) -> None:
+        """Read a snapshot as the archive would and judge the block at each offset."""
+        with self.mover.reading_snapshot(self.pool, snapshot) as source:
+            judge(source, owner, expected)
+
+    def size_seen(self, volume: VolumeId) -> int:
+        """Return the size that a host sees when it attaches the volume."""
+        with self.mover.reading_volume(self.pool, volume) as source:
+            return source.size
+
+
+def _places(offset: int, length: int) -> Iterator[int]:
+    """Yield the offsets of a range at which blocks are written: each 2 MiB, and the last block."""
+    yield from range(offset, offset + length - pattern.BLOCK, STRIDE)
+    yield offset + length - pattern.BLOCK
+
+
+def expected(size: int, generation: int | None) -> dict[int, int | None]:
+    """Return what `Lab.write` leaves on a volume of `size`, with the gaps between as zeros."""
+    written: dict[int, int | None] = dict.fromkeys(_places(0, size), generation)
+    gaps = [at + STRIDE // 2 for at in range(0, size - STRIDE, STRIDE)]
+    return written | dict.fromkeys(gaps, None)
+
+
+def zeros(offset: int, length: int) -> dict[int, int | None]:
+    """Return the expectation of zeros at each MiB of a range."""
+    return dict.fromkeys(range(offset, offset + length, MIB), None)
+
+
+def judge(source: BlockSource, owner: str, want: dict[int, int | None]) -> None:
+    """Fail with the first three things that are wrong."""
+    wrong = []
+    buffer = memoryview(bytearray(pattern.BLOCK))
+    for offset, generation in sorted(want.items()):
+        must(offset + pattern.BLOCK <= source.size, f"the volume ends at {source.size}, before {offset}")
+        source.read_into(offset, buffer)
+        if sentence := pattern.difference(buffer, owner, offset, generation):
+            wrong.append(sentence)
+    must(not wrong, "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
+
+
+@contextmanager
+def refused(*classes: type[StorageError]) -> Iterator[None]:
+    """Expect one of these errors with outcome not applied."""
+    names = " or ".join(c.__name__ for c in classes)
+    try:
+        yield
+    except classes as error:
+        must(
+            error.outcome.value == "not_applied",
+            f"{type(error).__name__} claims outcome {error.outcome}: a refusal must be 'not_applied'",
+        )
+        return
+    except StorageError as error:
+        raise ContractBroken(f"expected {names}, got {type(error).__name__}: {error.message}") from error
+    raise ContractBroken(f"expected {names}, but the call succeeded")

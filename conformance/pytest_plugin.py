@@ -1,0 +1,26 @@
+"""The suite's door into pytest: options only, so that other people's test runs stay as fast as they were.
+
+`plugin.py` (and core behind it) is imported when a driver is named.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("bollard", "Bollard's conformance suite")
+    group.addoption("--bollard-driver", default="", help="the storage driver to check")
+    group.addoption("--bollard-config", type=Path, default=None, help="TOML: driver, [options], [store]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Switch the suite on when a driver or its configuration is named."""
+    config.addinivalue_line("markers", "bollard(check): a check of Bollard's conformance suite")
+    if config.getoption("--bollard-driver") or config.getoption("--bollard-config"):
+        from . import plugin
+
+        config.pluginmanager.register(plugin, "bollard-suite")

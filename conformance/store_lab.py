@@ -1,0 +1,44 @@
+"""What a store check works with: the opened store and a prefix of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from dataclasses import dataclass
+
+from ..core.paging import all_pages
+from ..core.spi import Call, StorageError
+from ..core.store import Store
+from ..transfer_objects.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLab:
+    """One check's workplace on a secondary store; everything under `prefix` goes afterwards."""
+
+    store: Store
+    prefix: str
+
+    def call(self, seconds: float = 60.0) -> Call:
+        """Return a call with a deadline."""
+        return Call.within(seconds)
+
+    def key(self) -> str:
+        """Return a fresh key."""
+        return f"{self.prefix}/{new_id()}"
+
+    def data(self, size: int) -> bytes:
+        """Return bytes that do not compress and are the same in every run."""
+        return random.Random(size).randbytes(size)  # noqa: S311 - test data, not a secret
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return (a range of) an object."""
+        return b"".join(self.store.get(key, self.call(), offset=offset, length=length))
+
+    def clean(self) -> None:
+        """Delete everything under the prefix."""
+        with contextlib.suppress(StorageError):
+            pages = all_pages(lambda after: self.store.list(f"{self.prefix}/", self.call(), after=after))
+            for stored in list(pages):
+                self.store.delete(stored.key, self.call())
+            self.store.abort_uploads(f"{self.prefix}/", self.call(), older_than=0)

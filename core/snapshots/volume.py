@@ -1,0 +1,257 @@
+"""Volume snapshots and where they live: Standard or Archive.
+
+                  Standard (default)                        Archive
+    managed       stays on the array                        copied to secondary, verified there,
+                                                            only then removed from the array
+    non-managed   copied to secondary, verified there,      refused: its Standard is that already
+                  then removed from the pool
+
+    take:  archived already? ── yes ──────────────────────────────┐
+             │ no                                                 v
+             └─> cut on primary ─> archive ─> commit ─> verify ─> remove from primary
+
+Every step can be repeated: a retry finds the cut or the manifest of the run before and goes on from
+there, and never makes a later cut under the same id. The copy goes straight to the store, whatever
+the hypervisor; there is no staging store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from ...transfer_objects.enums import SnapshotLocation
+from ...transfer_objects.ids import SnapshotId, VolumeId
+from ..access import Mover
+from ..archive import Archive, CreateOptions, Level, Manifest
+from ..dataplane import merge
+from ..pool import Pool
+from ..spi import (
+    Call,
+    Capability,
+    DataLoss,
+    Extent,
+    Guest,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Snapshot,
+    Unsupported,
+    Volume,
+    VolumeSpec,
+)
+
+_log = logging.getLogger("bollard.snapshots")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenSnapshot:
+    """Where a snapshot is now.
+
+    Attributes:
+        on_primary: the pool still holds it.
+        archived: its manifest on the secondary store, or None.
+        created: when the cut was made (ISO 8601).
+    """
+
+    volume: VolumeId
+    snapshot: SnapshotId
+    location: SnapshotLocation
+    on_primary: bool
+    archived: Manifest | None
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSnapshots:
+    """Snapshots of one pool's volumes, with one archive behind it.
+
+    Attributes:
+        verify: how thoroughly a copy is read back before the primary one goes. The copy is then the
+            only one, so the default reads every part and compares its digest.
+    """
+
+    pool: Pool
+    archive: Archive
+    mover: Mover
+    verify: Level = Level.DIGEST
+
+    def take(
+        self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        call: Call,
+        *,
+        location: SnapshotLocation = SnapshotLocation.STANDARD,
+        parent: SnapshotId | None = None,
+        guest: Guest | None = None,
+    ) -> TakenSnapshot:
+        """Take a snapshot and bring it where `location` says.
+
+        Args:
+            parent: an archived snapshot of the volume that the copy may be an increment of.
+            guest: quiesce it for the cut.
+
+        Raises:
+            InvalidArgument: Archive on a non-managed pool.
+            Unsupported: the pool cannot do what the location needs; nothing was cut.
+        """
+        self._check(location)
+        if self.pool.managed and location is SnapshotLocation.STANDARD:
+            return self._taken(self.pool.snapshots.create(volume, snapshot, guest=guest), location)
+        manifest = self._to_secondary(volume, snapshot, call, parent, guest)
+        self.release(volume, snapshot, call)
+        return TakenSnapshot(
+            volume=volume,
+            snapshot=snapshot,
+            location=location,
+            on_primary=False,
+            archived=manifest,
+            created=manifest.created,
+        )
+
+    def take_both(
+        self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        call: Call,
+        *,
+        parent: SnapshotId | None = None,
+        guest: Guest | None = None,
+    ) -> TakenSnapshot:
+        """Take a snapshot that is archived and stays on the pool: the next increment's best base."""
+        self._check(SnapshotLocation.ARCHIVE if self.pool.managed else SnapshotLocation.STANDARD)
+        manifest = self._to_secondary(volume, snapshot, call, parent, guest)
+        return TakenSnapshot(
+            volume=volume,
+            snapshot=snapshot,
+            location=SnapshotLocation.STANDARD,
+            on_primary=self._on_primary(snapshot),
+            archived=manifest,
+            created=manifest.created,
+        )
+
+    def _to_secondary(
+        self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        call: Call,
+        parent: SnapshotId | None,
+        guest: Guest | None,
+    ) -> Manifest:
+        if (manifest := self._archived(volume, snapshot, call)) is not None:
+            return manifest
+        self.pool.snapshots.create(volume, snapshot, guest=guest)
+        return self.archive_snapshot(volume, snapshot, call, parent=parent)
+
+    def _check(self, location: SnapshotLocation) -> None:
+        able = self.pool.capabilities().native
+        if location is SnapshotLocation.ARCHIVE and not self.pool.managed:
+            raise InvalidArgument(
+                f"location Archive is for managed storage: pool {self.pool.name!r} is not managed,"
+                " its Standard snapshots go to secondary storage already"
+            )
+        readable = {Capability.DIRECT_SNAPSHOT_READ, Capability.VOLUME_FROM_SNAPSHOT} & able
+        stays = self.pool.managed and location is SnapshotLocation.STANDARD
+        if Capability.SNAPSHOTS not in able or not (readable or stays):
+            raise Unsupported(f"pool {self.pool.name!r} cannot make snapshots that can be archived")
+
+    def archive_snapshot(
+        self, volume: VolumeId, snapshot: SnapshotId, call: Call, *, parent: SnapshotId | None = None
+    ) -> Manifest:
+        """Copy a snapshot that is on the pool to the archive; it stays on the pool too."""
+        created = self.pool.snapshots.get(snapshot).created
+        changed = self._changed(parent, snapshot)
+        with self.mover.reading_snapshot(self.pool, snapshot) as source:
+            return self.archive.create(
+                source,
+                call,
+                volume=volume,
+                snapshot=snapshot,
+                parent=parent,
+                changed=changed,
+                options=CreateOptions(created=created, origin=f"{self.pool.name}"),
+            )
+
+    def _changed(self, parent: SnapshotId | None, snapshot: SnapshotId) -> list[Extent] | None:
+        """Return what the storage says has changed, or None: then hashes are compared.
+
+        A storage that no longer knows (the parent left the pool, tracking was lost) costs reading,
+        never correctness.
+        """
+        if parent is None or Capability.CHANGED_BLOCKS not in self.pool.capabilities().native:
+            return None
+        try:
+            return list(merge(self.pool.snapshots.changed(parent, snapshot)))
+        except (NotFound, Unsupported, Internal) as error:
+            _log.warning("no changed blocks from %s to %s, comparing hashes: %s", parent, snapshot, error)
+            return None
+
+    def release(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> None:
+        """Remove the primary copy, but only after the archived one was read back and found whole."""
+        if not self._on_primary(snapshot):
+            return
+        report = self.archive.verify(call, volume=volume, snapshot=snapshot, level=self.verify)
+        if report.problems:
+            raise DataLoss(
+                f"the archived copy of {snapshot} is damaged, the primary one stays: {report.problems[0]}"
+            )
+        self.pool.snapshots.delete(snapshot)
+
+    def _on_primary(self, snapshot: SnapshotId) -> bool:
+        try:
+            self.pool.snapshots.get(snapshot)
+        except NotFound:
+            return False
+        return True
+
+    def _archived(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Manifest | None:
+        try:
+            return self.archive.show(call, volume=volume, snapshot=snapshot)
+        except NotFound:
+            return None
+
+    @staticmethod
+    def _taken(snapshot: Snapshot, location: SnapshotLocation) -> TakenSnapshot:
+        return TakenSnapshot(
+            volume=snapshot.volume,
+            snapshot=snapshot.id,
+            location=location,
+            on_primary=True,
+            archived=None,
+            created=snapshot.created.isoformat(),
+        )
+
+    def newest(self, volume: VolumeId, call: Call) -> SnapshotId | None:
+        """Return the archived snapshot of a volume that was cut last: the natural parent of the next."""
+        entries = self.archive.list(call, volume=volume)
+        manifests = [self.archive.show(call, volume=e.volume, snapshot=e.snapshot) for e in entries]
+        latest = max(manifests, key=lambda m: (m.created, m.snapshot), default=None)
+        return None if latest is None else SnapshotId(latest.snapshot)
+
+    def restore(
+        self, volume: VolumeId, snapshot: SnapshotId, target: VolumeId, call: Call, *, name: str = ""
+    ) -> Volume:
+        """Make a new volume on the pool from an archived snapshot, of this or any other pool.
+
+        A volume that a failed restore half filled is removed again (after a crash: by the sweep).
+
+        Raises:
+            Conflict: `target` exists with another size.
+        """
+        size = self.archive.show(call, volume=volume, snapshot=snapshot).size
+        fresh = not self._exists(target)
+        with self.mover.filling_volume(self.pool, target) if fresh else contextlib.nullcontext():
+            made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name))
+            with self.mover.writing_volume(self.pool, target) as sink:
+                self.archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
+                sink.flush()
+        return made
+
+    def _exists(self, volume: VolumeId) -> bool:
+        try:
+            self.pool.volumes.get(volume)
+        except NotFound:
+            return False
+        return True
