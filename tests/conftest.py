@@ -1,10 +1,12 @@
-"""Which tests can run on this machine, and how Hypothesis behaves on all of them."""
+"""Which tests can run on this machine, how Hypothesis behaves on all of them, and fixtures for all."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,21 @@ IN_CI = os.environ.get("CI") == "true"
 # No deadline: the first example of a property pays for imports and a cold disk cache, on two shared cores.
 settings.register_profile("bollard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bollard")
+
+
+@pytest.fixture(scope="session")
+def images() -> ModuleType:
+    """The functions of tests/images.py: real images and servers.
+
+    Loaded by path: importlib mode keeps tests/ off sys.path, so that no test file shadows a library.
+    """
+    path = Path(__file__).with_name("images.py")
+    spec = importlib.util.spec_from_file_location("bollard_test_images", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -113,7 +113,9 @@ class FileSource:
                 return self._size
             if error.errno == errno.EINVAL:  # a device or file system that cannot tell
                 return position if whence == os.SEEK_DATA else self._size
-            raise error_of(error.errno or 0, f"cannot map {self._path}", outcome=Outcome.NOT_APPLIED) from error
+            raise error_of(
+                error.errno or 0, f"cannot map {self._path}", outcome=Outcome.NOT_APPLIED
+            ) from error
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of `buffer`.

@@ -8,27 +8,25 @@ Comparing with a kept buffer of zeros is one `memcmp`: 12 GB/s here, against 2.2
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 GRANULE = 64 * 1024
 """Bytes looked at in one go: a qcow2 cluster, and what most arrays allocate at least."""
 
-_ZEROS = bytearray(1024 * 1024)
-# Made read-only, so that nobody who is handed zeros can spoil them for all.
-ZEROS = memoryview(_ZEROS).toreadonly()
-"""A read-only MiB of zeros, to write or to copy from."""
+ZEROS = memoryview(bytes(1024 * 1024))
+"""A MiB of zeros, to write or to copy from."""
+
+
+@lru_cache(maxsize=8)  # a job uses two lengths: its granule, and the last one of its volume
+def _kept(length: int) -> bytearray:
+    return bytearray(length)
 
 
 def is_zero(data: memoryview) -> bool:
     """Tell whether all bytes are zero."""
-    step = len(_ZEROS)
-    for start in range(0, len(data), step):
-        part = data[start : start + step]
-        if len(part) == step:
-            if _ZEROS != part:
-                return False
-        elif bytearray(len(part)) != part:
-            return False
-    return True
+    if len(data) <= len(ZEROS):
+        return _kept(len(data)) == data
+    return all(is_zero(data[start : start + len(ZEROS)]) for start in range(0, len(data), len(ZEROS)))
 
 
 def fill_zeros(buffer: memoryview) -> None:

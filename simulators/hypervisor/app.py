@@ -1,0 +1,187 @@
+"""The REST/JSON face of the simulated hypervisor cluster.
+
+    GET    /info
+    PUT    /hosts/H                       {initiator}
+    POST   /hosts/H/state                 {state}
+    PUT    /hosts/H/objects/KIND/ID       {address, identity, size}     introduce
+    DELETE /hosts/H/objects/KIND/ID                                     forget
+    GET    /hosts/H/objects, /hosts/H/devices
+    PUT    /vms/V                         {host, agent, disks}
+    PUT    /vms/V/disks/D                 {address | object, offset, slots}
+    POST   /vms/V/start, stop, thaw, freeze {timeout_s}, write {blocks}, rate {blocks_per_s}
+    GET    /vms/V/freeze
+    PUT    /vms/V/snapshots/S             {memory, quiesce}
+    POST   /vms/V/snapshots/S/revert
+    GET, DELETE of what can be PUT
+
+Errors are ``{"error": code, "message": text}``; DELETE of what is not there succeeds with 204.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from ..defects import defects_view
+from .defects import HypervisorDefects
+from .errors import Refused
+from .guests import DEFAULT_FREEZE_S, Guests
+from .hosts import Hosts
+from .machines import Machines
+from .personality import Personality
+from .records import Body
+from .snapshots import VmSnapshots
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # names become file names
+
+View = Callable[..., Response]
+
+
+class HypervisorApp:
+    """Requests to a cluster."""
+
+    def __init__(
+        self,
+        rules: Personality,
+        hosts: Hosts,
+        machines: Machines,
+        guests: Guests,
+        snapshots: VmSnapshots,
+        defects: HypervisorDefects,
+    ) -> None:
+        self._rules = rules
+        self._hosts = hosts
+        self._machines = machines
+        self._guests = guests
+        self._snapshots = snapshots
+        self._defects = defects
+
+    def flask(self) -> Flask:
+        """The WSGI application."""
+        app = Flask(__name__, static_folder=None)
+        app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+        routes = [*self._host_routes(), *self._vm_routes(), *self._snapshot_routes()]
+        for method, rule, view in routes:
+            app.add_url_rule(rule, f"{method} {rule}", view, methods=[method])
+        app.add_url_rule("/sim/defects", view_func=defects_view(self._defects), methods=["GET", "PUT"])
+        app.before_request(self._before)
+        app.register_error_handler(Refused, _refusal)
+        app.register_error_handler(HTTPException, _http_error)
+        return app
+
+    def _before(self) -> None:
+        for name in (request.view_args or {}).values():
+            if not _NAME.fullmatch(name):
+                raise Refused(400, "bad_request", "a name has up to 64 letters, digits and . _ -")
+        if not request.path.startswith("/sim/") and self._defects.take("unavailable"):
+            raise Refused(503, "unavailable", "try again")
+
+    def _host_routes(self) -> list[tuple[str, str, View]]:
+        hosts = self._hosts
+        known = "/hosts/<host>/objects/<kind>/<name>"
+        return [
+            ("GET", "/info", lambda: _ok({"personality": self._rules.name})),
+            ("GET", "/hosts", lambda: _ok(hosts.all())),
+            ("GET", "/hosts/<host>", lambda host: _ok(hosts.get(host))),
+            ("PUT", "/hosts/<host>", lambda host: _ok(hosts.put(host, _text("initiator")))),
+            ("POST", "/hosts/<host>/state", self._set_host_state),
+            ("GET", "/hosts/<host>/objects", lambda host: _ok(hosts.objects(host))),
+            ("GET", "/hosts/<host>/devices", lambda host: _ok(hosts.devices(host))),
+            ("GET", known, lambda host, kind, name: _ok(hosts.object(host, kind, name))),
+            ("PUT", known, lambda host, kind, name: _ok(hosts.introduce(host, kind, name, _body()))),
+            ("DELETE", known, self._forget),
+        ]
+
+    def _set_host_state(self, host: str) -> Response:
+        state = self._hosts.set_state(host, _text("state"))
+        if state["state"] != "up":
+            self._machines.host_gone(host)
+        return _ok(state)
+
+    def _forget(self, host: str, kind: str, name: str) -> Response:
+        return _gone(self._hosts.forget, host, kind, name, self._machines.uses)
+
+    def _vm_routes(self) -> list[tuple[str, str, View]]:
+        machines, guests = self._machines, self._guests
+        return [
+            ("GET", "/vms", lambda: _ok(machines.all())),
+            ("GET", "/vms/<vm>", lambda vm: _ok(machines.show(vm))),
+            ("PUT", "/vms/<vm>", lambda vm: _ok(machines.put(vm, _body()))),
+            ("DELETE", "/vms/<vm>", lambda vm: _gone(machines.delete, vm)),
+            ("PUT", "/vms/<vm>/disks/<disk>", lambda vm, disk: _ok(machines.attach(vm, disk, _body()))),
+            ("DELETE", "/vms/<vm>/disks/<disk>", lambda vm, disk: _gone(machines.detach, vm, disk)),
+            ("POST", "/vms/<vm>/start", lambda vm: _ok(machines.start(vm))),
+            ("POST", "/vms/<vm>/stop", lambda vm: _ok(machines.stop(vm))),
+            ("POST", "/vms/<vm>/write", lambda vm: _ok(guests.write(vm, int(_number("blocks", 1))))),
+            ("POST", "/vms/<vm>/rate", lambda vm: _ok(machines.set_rate(vm, _number("blocks_per_s", 0)))),
+            ("POST", "/vms/<vm>/freeze", self._freeze),
+            ("GET", "/vms/<vm>/freeze", lambda vm: _ok(guests.state(vm))),
+            ("POST", "/vms/<vm>/thaw", lambda vm: _ok(guests.thaw(vm))),
+        ]
+
+    def _freeze(self, vm: str) -> Response:
+        return _ok(self._guests.freeze(vm, _number("timeout_s", DEFAULT_FREEZE_S)))
+
+    def _snapshot_routes(self) -> list[tuple[str, str, View]]:
+        snapshots = self._snapshots
+        one = "/vms/<vm>/snapshots/<name>"
+        return [
+            ("GET", "/vms/<vm>/snapshots", lambda vm: _ok(snapshots.all(vm))),
+            ("GET", one, lambda vm, name: _ok(snapshots.get(vm, name))),
+            ("PUT", one, self._snapshot),
+            ("DELETE", one, lambda vm, name: _gone(snapshots.delete, vm, name)),
+            ("POST", f"{one}/revert", lambda vm, name: _ok(snapshots.revert(vm, name))),
+        ]
+
+    def _snapshot(self, vm: str, name: str) -> Response:
+        body = _body()
+        memory, quiesce = body.get("memory") is True, body.get("quiesce") is True
+        return _ok(self._snapshots.create(vm, name, memory=memory, quiesce=quiesce))
+
+
+def _body() -> Body:
+    """The request's JSON object; an empty body is an empty object."""
+    try:
+        body = json.loads(request.get_data() or b"{}")
+    except ValueError as error:
+        raise Refused(400, "bad_request", "the body is not JSON") from error
+    if not isinstance(body, dict):
+        raise Refused(400, "bad_request", "the body is not a JSON object")
+    return body
+
+
+def _text(name: str) -> str:
+    value = _body().get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused(400, "bad_request", f"{name} (text) is required")
+    return value
+
+
+def _number(name: str, default: float) -> float:
+    value = _body().get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise Refused(400, "bad_request", f"{name} is a number that is not negative")
+    return float(value)
+
+
+def _ok(body: Any) -> Response:
+    return Response(json.dumps(body), content_type="application/json")
+
+
+def _gone(remove: Callable[..., None], *what: object) -> Response:
+    remove(*what)
+    return Response("", 204)
+
+
+def _refusal(error: Refused) -> Response:
+    body = json.dumps({"error": error.code, "message": str(error)})
+    return Response(body, error.status, content_type="application/json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    return _refusal(Refused(error.code or 500, "bad_request", error.description or error.name))

@@ -1,0 +1,181 @@
+"""Hosts of the cluster and the storage objects that they know by introduction.
+
+introduce   address --check identity, size--> known to the host, under a place of its own
+forget      the host's place goes, the data stays
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .defects import HypervisorDefects
+from .errors import Refused, conflict, not_found
+from .media import Address, FileAddress, check, parse_address, store_address
+from .personality import Personality
+from .records import Body, Records
+
+KINDS = ("volume", "snapshot", "template")
+
+STATES = ("up", "down", "crashed")
+
+
+class Hosts:
+    """Hosts and introduced objects.
+
+    Args:
+        records: the durable state.
+        rules: of the hypervisor family.
+        defects: what goes wrong.
+        decoys: directory for the foreign objects that a broken introduce shows.
+    """
+
+    def __init__(
+        self, records: Records, rules: Personality, defects: HypervisorDefects, decoys: Path
+    ) -> None:
+        self._records = records
+        self._rules = rules
+        self._defects = defects
+        self._decoys = decoys
+
+    # hosts
+
+    def put(self, host: str, initiator: str) -> Body:
+        """Makes a host; a repeat returns it."""
+        with self._records.together():
+            old = self._records.get("host", host)
+            if old is None:
+                self._records.put({"id": host, "initiator": initiator, "state": "up"}, "host", host)
+            elif old["initiator"] != initiator:
+                raise conflict(f"host {host} has another initiator")
+            return self.get(host)
+
+    def get(self, host: str) -> Body:
+        """One host."""
+        found = self._records.get("host", host)
+        if found is None:
+            raise not_found("host", host)
+        return found
+
+    def all(self) -> list[Body]:
+        """All hosts."""
+        return self._records.all("host")
+
+    def set_state(self, host: str, state: str) -> Body:
+        """Up, down or crashed. A host that went away forgets its objects, if its family does."""
+        if state not in STATES:
+            raise Refused(400, "bad_request", f"a host is {', '.join(STATES)}")
+        with self._records.together():
+            self._records.put({**self.get(host), "state": state}, "host", host)
+            if state != "up" and not self._rules.remembers_objects:
+                for known in self.objects(host):
+                    self._drop(host, known["kind"], known["id"])
+        return self.get(host)
+
+    def require_up(self, host: str) -> None:
+        """503 unless the host is up."""
+        if self.get(host)["state"] != "up":
+            raise Refused(503, "host_unavailable", f"host {host} is not up")
+
+    # objects
+
+    def introduce(self, host: str, kind: str, object_id: str, body: Body) -> Body:
+        """Makes the host know an object after checking that the right one is there; a repeat is the same."""
+        self.require_up(host)
+        if kind not in KINDS:
+            raise Refused(400, "bad_request", f"a kind is {', '.join(KINDS)}")
+        address = parse_address(body.get("address"))
+        identity, size = body.get("identity"), body.get("size")
+        if not isinstance(identity, str) or type(size) is not int:
+            raise Refused(400, "bad_request", "identity (text) and size (bytes) are required")
+        old = self._records.get("object", host, kind, object_id)
+        if old is not None and (old["wanted"], old["wanted_size"]) != (identity, size):
+            raise conflict(f"{kind} {object_id} is known to {host} as something else")
+        if old is not None and old["wanted_address"] == store_address(address):
+            return _shown(old)
+        appeared, found, found_size = self._appears(address, object_id, identity, size)
+        record: Body = {
+            "id": object_id,
+            "kind": kind,
+            "host": host,
+            "address": store_address(appeared),
+            "wanted": identity,
+            "wanted_address": store_address(address),
+            "wanted_size": size,
+            "identity": found,
+            "size": found_size,
+            "place": self._rules.place(host, object_id, found),
+        }
+        with self._records.together():
+            self._records.put(record, "object", host, kind, object_id)
+            device = {"host": host, "kind": kind, "id": object_id, "path": record["place"]["path"]}
+            self._records.put(device, "device", host, kind, object_id)
+        return _shown(record)
+
+    def _appears(
+        self, address: Address, object_id: str, identity: str, size: int
+    ) -> tuple[Address, str, int]:
+        """(address, identity, size) of what the host sees."""
+        if self._defects.introduce_wrong_object:
+            return self._decoy(object_id, size)
+        if self._defects.introduce_wrong_size:
+            return address, identity, size // 2
+        return address, *check(address, identity, size)
+
+    def _decoy(self, object_id: str, size: int) -> tuple[Address, str, int]:
+        self._decoys.mkdir(exist_ok=True)
+        path = self._decoys / f"{object_id}.raw"
+        with path.open("wb") as file:
+            file.write(b"this belongs to somebody else" * 100)
+            file.truncate(size)
+        return FileAddress(path=str(path)), os.path.realpath(path), size
+
+    def object(self, host: str, kind: str, object_id: str) -> Body:
+        """An introduced object as the host sees it."""
+        return _shown(self._known(host, kind, object_id))
+
+    def address_of(self, host: str, kind: str, object_id: str) -> Address:
+        """Where an introduced object's bytes are."""
+        return parse_address(self._known(host, kind, object_id)["address"])
+
+    def _known(self, host: str, kind: str, object_id: str) -> Body:
+        found = self._records.get("object", host, kind, object_id)
+        if found is None:
+            raise not_found(kind, f"{object_id} on host {host}")
+        return found
+
+    def objects(self, host: str) -> list[Body]:
+        """All objects that the host knows."""
+        self.get(host)
+        return [_shown(known) for known in self._records.all("object", host)]
+
+    def devices(self, host: str) -> list[Body]:
+        """What is left of objects in the host's operating system; empty after a good forget."""
+        self.get(host)
+        return self._records.all("device", host)
+
+    def forget(self, host: str, kind: str, object_id: str, in_use: Callable[[str, str, str], bool]) -> None:
+        """Takes the object out of the host; fine when it is not there, 409 while a VM has it."""
+        self.require_up(host)
+        with self._records.together():
+            known = self._records.get("object", host, kind, object_id)
+            if known is not None and in_use(host, kind, object_id):
+                raise Refused(409, "in_use", f"a VM on {host} uses {kind} {object_id}")
+            self._drop(host, kind, object_id)
+        if known is not None and self._defects.forget_deletes_data:
+            parse_address(known["address"]).delete()
+
+    def _drop(self, host: str, kind: str, object_id: str) -> None:
+        self._records.delete("object", host, kind, object_id)
+        if not self._defects.forget_leaves_device:
+            self._records.delete("device", host, kind, object_id)
+
+
+def _shown(record: Body) -> dict[str, Any]:
+    """A record without its secrets and without what the caller had asked for."""
+    public = parse_address(record["address"]).public()
+    return {name: value for name, value in record.items() if not name.startswith("wanted")} | {
+        "address": public
+    }

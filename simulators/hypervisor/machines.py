@@ -1,0 +1,280 @@
+"""Virtual machines: their definition, their disks and their power."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import Refused, conflict, not_found
+from .guest import DEFAULT_SLOTS
+from .guests import Guests
+from .hosts import Hosts
+from .media import Address, check, parse_address, store_address
+from .pattern import BLOCK
+from .personality import Personality
+from .records import Body, Records
+
+_DISK_KEYS = {"address", "object", "offset", "slots"}
+
+
+class Machines:
+    """VMs of the cluster.
+
+    Args:
+        records: the durable state.
+        hosts: where they run.
+        guests: what runs in them.
+        rules: of the hypervisor family.
+    """
+
+    def __init__(self, records: Records, hosts: Hosts, guests: Guests, rules: Personality) -> None:
+        self._records = records
+        self._hosts = hosts
+        self._guests = guests
+        self._rules = rules
+        self._lock = threading.RLock()
+        self._busy: set[str] = set()
+
+    def resume(self) -> None:
+        """Running VMs go on after a restart of the simulator, frozen ones stay frozen for their time."""
+        for machine in self._records.all("vm"):
+            if machine["state"] == "running":
+                self._guests.begin(machine)
+
+    # records
+
+    def put(self, vm: str, body: Body) -> Body:
+        """Defines a stopped VM; a repeat with the same definition returns it."""
+        self._hosts.get(str(body.get("host")))
+        disks = body.get("disks", {})
+        if not isinstance(disks, dict) or not all(isinstance(disk, dict) for disk in disks.values()):
+            raise Refused(400, "bad_request", "disks is an object of disk id to disk")
+        wanted = {"host": body["host"], "agent": bool(body.get("agent", True)), "disks": disks}
+        with self._lock, self._records.together():
+            old = self._records.get("vm", vm)
+            if old is not None:
+                if old["defined"] != wanted:
+                    raise conflict(f"VM {vm} is defined otherwise")
+                return self.show(vm)
+            machine: Body = {
+                "id": vm,
+                "defined": wanted,
+                "host": wanted["host"],
+                "agent": wanted["agent"],
+                "state": "stopped",
+                "disks": {},
+                "rate": 0.0,
+            }
+            for name, disk in disks.items():
+                machine["disks"][name] = self._disk(machine, name, disk)
+            self._records.put(machine, "vm", vm)
+            return self.show(vm)
+
+    def get(self, vm: str) -> Body:
+        """The record of a VM."""
+        found = self._records.get("vm", vm)
+        if found is None:
+            raise not_found("VM", vm)
+        return found
+
+    def save(self, machine: Body) -> None:
+        """Writes the record back."""
+        self._records.put(machine, "vm", machine["id"])
+
+    def show(self, vm: str) -> dict[str, Any]:
+        """A VM as its API shows it."""
+        machine = self.get(vm)
+        guest = self._guests.find(vm)
+        disks = {
+            name: {**_without(disk, "defined"), "address": parse_address(disk["address"]).public()}
+            for name, disk in machine["disks"].items()
+        }
+        return {
+            **_without(machine, "defined", "reverting"),
+            "disks": disks,
+            "frozen": guest is not None and guest.frozen,
+            "io_errors": guest.io_errors if guest else 0,
+        }
+
+    def all(self) -> list[Body]:
+        """All VMs."""
+        return [self.show(machine["id"]) for machine in self._records.all("vm")]
+
+    def delete(self, vm: str) -> None:
+        """Undefines a stopped VM without snapshots; its disks' bytes stay."""
+        if self._records.get("vm", vm) is None:
+            return
+        with self.task(vm):
+            if self.get(vm)["state"] == "running" or self._records.all("snapshot", vm):
+                raise Refused(409, "in_use", f"VM {vm} runs or has snapshots")
+            self._records.delete("vm", vm)
+
+    @contextmanager
+    def task(self, vm: str) -> Iterator[None]:
+        """One changing task per VM at a time; a second one is told 409, as hypervisors do."""
+        self.get(vm)
+        with self._lock:
+            if vm in self._busy:
+                raise Refused(409, "busy", f"VM {vm} has a task under way")
+            self._busy.add(vm)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(vm)
+
+    # disks
+
+    def attach(self, vm: str, name: str, body: Body) -> Body:
+        """Adds a disk, hot or cold; a repeat returns the same device."""
+        with self.task(vm):
+            machine = self.get(vm)
+            old = machine["disks"].get(name)
+            if old is not None:
+                if old["defined"] != body:
+                    raise conflict(f"disk {name} of VM {vm} is something else")
+                return self._shown_disk(vm, name)
+            self._refuse_with_snapshots(vm)
+            machine["disks"][name] = self._disk(machine, name, body)
+            self._change_disks(machine)
+            return self._shown_disk(vm, name)
+
+    def detach(self, vm: str, name: str) -> None:
+        """Removes a disk; when this returns the VM no longer holds it open. Fine when it is not there."""
+        with self.task(vm):
+            machine = self.get(vm)
+            if name not in machine["disks"]:
+                return
+            self._refuse_with_snapshots(vm)
+            del machine["disks"][name]
+            self._change_disks(machine)
+
+    def _refuse_with_snapshots(self, vm: str) -> None:
+        if self._records.all("snapshot", vm):
+            raise Refused(409, "has_snapshots", f"VM {vm} has snapshots, its disks cannot change")
+
+    def _change_disks(self, machine: Body) -> None:
+        if machine["state"] == "running":
+            with self.stopped_guest(machine["id"]):
+                self.save(machine)
+        else:
+            self.save(machine)
+
+    def _shown_disk(self, vm: str, name: str) -> Body:
+        disk: Body = self.show(vm)["disks"][name]
+        return disk
+
+    def _disk(self, machine: Body, name: str, body: Body) -> Body:
+        """Checks a disk that is to be attached and gives it a device name."""
+        if set(body) - _DISK_KEYS:
+            raise Refused(400, "bad_request", f"a disk has {', '.join(sorted(_DISK_KEYS))}")
+        address = self._address(machine["host"], body)
+        offset, slots = _region(body, check(address, None, None)[1])
+        self._refuse_shared(machine["id"], name, address)
+        used = {disk["device"] for disk in machine["disks"].values()}
+        devices = (self._rules.guest_device(index) for index in range(26))
+        device = next((one for one in devices if one not in used), None)
+        if device is None:
+            raise Refused(409, "limit", f"VM {machine['id']} has no free slot for a disk")
+        return {
+            "id": name,
+            "device": device,
+            "address": store_address(address),
+            "object": body.get("object"),
+            "offset": offset,
+            "slots": slots,
+            "defined": body,
+        }
+
+    def _address(self, host: str, body: Body) -> Address:
+        known = body.get("object")
+        if known is None:
+            return parse_address(body.get("address"))
+        if not isinstance(known, dict) or set(known) != {"kind", "id"}:
+            raise Refused(400, "bad_request", "object has kind and id")
+        return self._hosts.address_of(host, str(known["kind"]), str(known["id"]))
+
+    def _refuse_shared(self, vm: str, name: str, address: Address) -> None:
+        stored = store_address(address)
+        for machine in self._records.all("vm"):
+            for disk in machine["disks"].values():
+                if disk["address"] == stored and (machine["id"], disk["id"]) != (vm, name):
+                    raise Refused(409, "in_use", f"VM {machine['id']} has it as disk {disk['id']}")
+
+    def uses(self, host: str, kind: str, object_id: str) -> bool:
+        """Whether a VM of the host has the object as a disk."""
+        wanted = {"kind": kind, "id": object_id}
+        on_host = (machine for machine in self._records.all("vm") if machine["host"] == host)
+        return any(disk["object"] == wanted for machine in on_host for disk in machine["disks"].values())
+
+    # power
+
+    def start(self, vm: str) -> Body:
+        """Boots the guest; fine when it runs."""
+        with self.task(vm):
+            machine = self.get(vm)
+            if machine["state"] == "running":
+                return self.show(vm)
+            self._hosts.require_up(machine["host"])
+            for disk in machine["disks"].values():
+                if disk["object"] is not None:  # it may have been forgotten, or granted anew
+                    disk["address"] = store_address(self._address(machine["host"], disk))
+                check(parse_address(disk["address"]), None, None)
+            self._power_on(machine)
+        return self.show(vm)
+
+    def _power_on(self, machine: Body) -> None:
+        self.save({**machine, "state": "running"})
+        self._guests.begin(machine)
+
+    def stop(self, vm: str) -> Body:
+        """Powers the VM off; fine when it is off."""
+        with self.task(vm):
+            self._power_off(vm)
+        return self.show(vm)
+
+    def _power_off(self, vm: str) -> None:
+        self._guests.end(vm)
+        with self._records.together():
+            self.save({**self.get(vm), "state": "stopped"})
+            self._records.delete("freeze", vm)
+
+    def host_gone(self, host: str) -> None:
+        """The VMs of a host that went away are off."""
+        for machine in self._records.all("vm"):
+            if machine["host"] == host and machine["state"] == "running":
+                self._power_off(machine["id"])
+
+    def set_rate(self, vm: str, rate: float) -> Body:
+        """How many blocks per second the guest writes by itself, now and after each start."""
+        with self.task(vm), self.stopped_guest(vm):
+            self.save({**self.get(vm), "rate": rate})
+        return self.show(vm)
+
+    @contextmanager
+    def stopped_guest(self, vm: str) -> Iterator[None]:
+        """The guest holds nothing open inside and continues afterwards, if it was running."""
+        self._guests.end(vm)
+        try:
+            yield
+        finally:
+            machine = self.get(vm)
+            if machine["state"] == "running":
+                self._guests.begin(machine)
+
+
+def _without(body: Body, *names: str) -> Body:
+    return {name: value for name, value in body.items() if name not in names}
+
+
+def _region(body: Body, size: int) -> tuple[int, int]:
+    """(offset, slots) of the part of a disk that the guest writes to; by default the disk's end."""
+    slots = min(body.get("slots", DEFAULT_SLOTS), size // BLOCK)
+    offset = body.get("offset", size // BLOCK * BLOCK - slots * BLOCK)
+    if offset % BLOCK or slots < 0 or not 0 <= offset <= size - slots * BLOCK:
+        raise Refused(
+            400, "bad_request", f"offset and slots must lie on the disk, in blocks of {BLOCK} bytes"
+        )
+    return offset, slots

@@ -1,0 +1,92 @@
+"""A simulated S3: moto's server behind the same command line as the other simulators.
+
+    python -m bollard.simulators.s3 --state DIR --bucket archive
+
+Everything lives in memory and is gone when the process ends: moto has no persistence. Any credentials
+are accepted. Its backends are global to the process, so two ``S3Simulator`` in one process share them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from moto.backends import get_backend
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+
+from .http_server import KeepAliveHandler
+from .serving import HttpSimulator, serve
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_ACCOUNT = "123456789012"  # the one that moto gives to unknown credentials
+
+
+class _Handler(KeepAliveHandler, MotoRequestHandler):
+    """moto's handling of header names on connections that stay open."""
+
+
+class S3Simulator(HttpSimulator):
+    """moto's S3 on 127.0.0.1; starts empty, except for the buckets asked for.
+
+        with S3Simulator(state, buckets=["archive"]) as s3:
+            boto3.client("s3", endpoint_url=s3.url, region_name="us-east-1", ...)
+
+    Args:
+        state: directory for the lock; no object is stored there.
+        buckets: made on start, in us-east-1.
+        port: TCP port; 0 takes a free one.
+    """
+
+    handler = _Handler
+
+    def __init__(self, state: str | os.PathLike[str], *, buckets: Iterable[str] = (), port: int = 0) -> None:
+        super().__init__(state, port)
+        self._buckets = list(buckets)
+
+    def application(self) -> WSGIApplication:
+        """Empties moto's S3 and makes the buckets."""
+        _empty()
+        backend = get_backend("s3")[_ACCOUNT]["aws"]
+        for bucket in self._buckets:
+            backend.create_bucket(bucket, "us-east-1")
+        app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        return app
+
+    def close_state(self) -> None:
+        """Frees the memory of all objects."""
+        _empty()
+
+    def ready(self) -> dict[str, object]:
+        """The buckets that are there."""
+        return {"buckets": self._buckets}
+
+
+def _empty() -> None:
+    for account in get_backend("s3").values():
+        account.reset()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serves until SIGTERM; prints one JSON line when ready."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bollard.simulators.s3",
+        description="A simulated S3 on 127.0.0.1. Objects are in memory only; any credentials do.",
+    )
+    parser.add_argument("--state", required=True, help="directory for the lock file")
+    parser.add_argument("--port", type=int, default=0, help="TCP port; 0 takes a free one")
+    parser.add_argument("--bucket", action="append", default=[], help="make this bucket on start; repeatable")
+    given = parser.parse_args(arguments)
+    serve(S3Simulator(given.state, buckets=given.bucket, port=given.port), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
