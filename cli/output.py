@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ..core.plugins import PluginError
+from ..core.spi import Progress as ProgressSink
 from ..core.spi import StorageError
 
 out = Console(highlight=False)
@@ -110,20 +111,26 @@ def size_text(size: int) -> str:
 
 
 @contextmanager
-def transfer(title: str, *, quiet: bool) -> Iterator[Any]:
-    """Show a progress bar on standard error; yields the `progress(done, total)` that a Call wants."""
+def transfer(title: str, *, quiet: bool) -> Iterator[ProgressSink]:
+    """Show a progress bar on standard error while bytes move; yields what a Call wants.
+
+    The bar appears with the first report and goes when the work is done: what is quick, or does not
+    report, shows nothing.
+    """
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn(title[:40]),
+        BarColumn(bar_width=None),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         console=err,
+        transient=True,
         disable=quiet,
+        expand=True,
     )
+    task = bar.add_task(title, total=None, visible=False)
     with bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 def report(error: Exception, *, as_json: bool) -> int:

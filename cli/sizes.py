@@ -10,8 +10,10 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:ib|b)?|b)?", re.IGNORECASE)
 
 
-def Size(text: str) -> int:  # noqa: N802 - Typer shows the parser's name as the metavar
+def Size(text: str | int) -> int:  # noqa: N802 - Typer shows the parser's name as the metavar
     """Return bytes from "1073741824", "1GiB", "1G"; units are powers of 1024."""
+    if isinstance(text, int):  # Typer passes defaults through the parser, too
+        return text
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size: write bytes or 512MiB, 10GiB, 1TiB")

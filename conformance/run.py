@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import pytest
 
 from ..core.plugins import describe_drivers
+from ..core.spi import Internal
 from . import plugin
 from .model import Outcome, Verdict
 from .settings import load_settings
@@ -58,8 +61,12 @@ def run_suite(
     arguments += ["--bollard-config", str(config)] if config else []
     arguments += ["-k", select] if select else []
     arguments += [f"--junitxml={junit}"] if junit else []
-    arguments += ["--capture=sys", "-p", "no:terminal"] if quiet else []
-    pytest.main(arguments, plugins=[collector])
+    with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+        code = pytest.main(arguments, plugins=[collector])
+    if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        raise Internal(f"pytest could not run the suite ({pytest.ExitCode(code).name})")
+    if code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
     return Verdict(
         driver=settings.driver, distribution=_distribution(settings.driver), outcomes=collector.outcomes
     )

@@ -13,6 +13,7 @@ from ...core.spi import (
     Resizes,
     VolumeSpec,
 )
+from .. import pattern
 from ..lab import MIB, VOLUME_SIZE, Lab, expected, must, refused, zeros
 from ..registry import check
 
@@ -199,3 +200,15 @@ def check_qos_read_back(lab: Lab) -> None:
         lab.pool.volumes.set_qos(volume.id, qos)
         now = lab.pool.volumes.get(volume.id).qos
         must((now or Qos()) == (qos or Qos()), f"set {qos}, the array shows {now}")
+
+
+@check("vol.misdirected", rule="vol.size")
+def check_misdirected(lab: Lab) -> None:
+    """Each 64 KiB of a volume that is written as a whole holds the block that belongs there."""
+    volume = lab.volume(4 * MIB)
+    places = range(0, volume.size, 64 * 1024)
+    with lab.mover.writing_volume(lab.pool, volume.id) as sink:
+        for at in reversed(places):  # from the end: what lands one too far stays to be seen
+            sink.write(at, pattern.block(volume.id, at, 1))
+        sink.flush()
+    lab.verify(volume.id, dict.fromkeys(places, 1))
