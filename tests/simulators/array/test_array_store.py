@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -289,30 +290,83 @@ def test_a_rolled_back_snapshot_leaves_no_reference(tmp_path: Path) -> None:
     db.close()
 
 
-def test_a_slot_is_not_reused_before_its_release_is_durable(tmp_path: Path) -> None:
+class Bench:
+    """A store that can be crashed, with volumes by name."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.open()
+
+    def open(self) -> None:
+        """As after a start."""
+        self.db = Database(self.directory / "db")
+        self.store = Store(self.db, self.directory, {"p": POOL})
+
+    def crash(self) -> None:
+        """Nothing more is committed; start again."""
+        self.db.close()
+        self.store.pools["p"].close()
+        self.open()
+
+    def close(self) -> None:
+        """Stop cleanly."""
+        self.store.close()
+        self.db.close()
+
+    def add(self, name: str) -> None:
+        """An empty volume."""
+        with self.db.transaction():
+            self.db.run(INSERT_VOLUME, name, name, SIZE, SIZE, name)
+            self.store.add_volume(name, "p", SIZE)
+
+    def read(self, name: str) -> bytes:
+        """The first chunk."""
+        data = bytearray(CHUNK)
+        self.store.volumes[name].read(0, memoryview(data))
+        return bytes(data)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A store with the volumes a and b."""
+    bench = Bench(tmp_path)
+    bench.add("a")
+    bench.add("b")
+    yield bench
+    bench.close()
+
+
+def test_a_slot_is_not_reused_before_its_release_is_durable(bench: Bench) -> None:
     """After a crash a trimmed chunk may come back old, but never with another volume's bytes."""
-    db = Database(tmp_path / "db")
-    store = Store(db, tmp_path, {"p": POOL})
+    a, b = bench.store.volumes["a"], bench.store.volumes["b"]
+    a.write(0, memoryview(b"a" * CHUNK))
+    bench.store.commit(a)
+    a.zero(0, CHUNK)
+    b.write(0, memoryview(b"b" * CHUNK))
+    bench.crash()
+    assert bench.read("a") == b"a" * CHUNK
+    assert bench.read("b") == bytes(CHUNK)
+    assert bench.store.pools["p"].used_bytes == CHUNK
+
+
+def test_a_snapshot_makes_its_volume_durable(bench: Bench) -> None:
+    """After a crash a volume is never older than its newest snapshot."""
+    bench.store.volumes["a"].write(0, memoryview(b"a" * CHUNK))
+    with bench.db.transaction(), bench.store.frozen(["a"]):
+        bench.store.add_snapshot("s", "a")
+    bench.crash()
+    assert bench.read("a") == b"a" * CHUNK
+
+
+def test_free_slots_are_found_again_at_start(bench: Bench) -> None:
+    """Gaps that deletions left are filled after a restart, before the data file grows."""
     for name in ("a", "b"):
-        with db.transaction():
-            db.run(
-                INSERT_VOLUME,
-                *(name, name, SIZE, SIZE, name),
-            )
-            store.add_volume(name, "p", SIZE)
-    store.volumes["a"].write(0, memoryview(b"a" * CHUNK))
-    store.commit(store.volumes["a"])
-    store.volumes["a"].zero(0, CHUNK)
-    store.volumes["b"].write(0, memoryview(b"b" * CHUNK))
-    db.close()  # a crash: nothing more is committed
-    store.pools["p"].close()
-    db = Database(tmp_path / "db")
-    store = Store(db, tmp_path, {"p": POOL})
-    data = bytearray(CHUNK)
-    store.volumes["a"].read(0, memoryview(data))
-    assert data == b"a" * CHUNK
-    store.volumes["b"].read(0, memoryview(data))
-    assert data == bytes(CHUNK)
-    assert store.pools["p"].used_bytes == CHUNK
-    store.close()
-    db.close()
+        bench.store.volumes[name].write(0, memoryview(b"x" * 2 * CHUNK))
+        bench.store.commit(bench.store.volumes[name])
+    gap = bench.store.volumes["a"].chunks.slots()
+    with bench.db.transaction():
+        bench.db.run("DELETE FROM volumes WHERE id = 'a'")
+        bench.store.remove_volume("a")
+    bench.crash()
+    bench.store.volumes["b"].write(2 * CHUNK, memoryview(b"y" * 2 * CHUNK))
+    assert bench.store.volumes["b"].chunks.slots()[2:] == gap

@@ -1,0 +1,1 @@
+"""Primary storage: managed arrays and pools of files."""

@@ -1,0 +1,1 @@
+"""Drivers of secondary storage: NFS (or any directory), S3 and Swift."""

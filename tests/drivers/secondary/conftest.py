@@ -1,0 +1,292 @@
+"""The three stores, real or simulated, behind one fixture, with faults in front of those that speak HTTP."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import swiftclient
+
+from bollard.core.spi import Call, ImageStoreDriver, parse_options
+from bollard.drivers.secondary.nfs import NfsDriver
+from bollard.drivers.secondary.s3 import S3Driver
+from bollard.drivers.secondary.swift import SwiftDriver
+from bollard.simulators.http_server import DropConnection
+from bollard.simulators.s3 import S3Simulator
+from bollard.simulators.swift import SwiftSimulator
+
+MIB = 1024 * 1024
+KEY = "correct-horse-battery"
+PART = 5 * MIB // 4
+SINGLE_BELOW = 5 * MIB // 2
+"""Parts far below what S3 allows, so that bodies of three parts are small; moto is told to take them."""
+
+
+@dataclass
+class Rule:
+    """What happens to the next so many requests that match."""
+
+    method: str
+    path: str
+    act: str
+    times: int
+
+
+@dataclass
+class Faults:
+    """WSGI middleware that breaks requests on command; off by default.
+
+    Acts: a status ("503"), "reset" (half of the body is read, then RST), "lost" (done, then RST instead of
+    the answer), "cut" (half of the answer, then RST), "flip" (a bit of the answer), "flip-up" (of the body).
+    """
+
+    app: Any = None
+    rules: list[Rule] = field(default_factory=list)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, act: str, method: str, path: str = "", times: int = 1) -> None:
+        """Break the next `times` requests whose method and path (with query) match."""
+        self.rules.append(Rule(method, path, act, times))
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Any:
+        """Serve one request."""
+        method, path = environ["REQUEST_METHOD"], f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
+        self.seen.append(environ)
+        act = self._take(method, path)
+        if act.isdecimal():
+            start(f"{act} Broken", [("Content-Length", "0"), ("Retry-After", "0")])
+            return [b""]
+        if act == "reset":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
+            raise DropConnection
+        if act == "flip-up":
+            environ["wsgi.input"] = _Flipped(environ["wsgi.input"])
+        body = self.app(environ, start)
+        if act in ("lost", "cut", "flip"):
+            return _spoilt(body, act)
+        return body
+
+    def _take(self, method: str, path: str) -> str:
+        for rule in self.rules:
+            if rule.times and rule.method == method and re.search(rule.path, path):
+                rule.times -= 1
+                return rule.act
+        return ""
+
+
+class _Flipped:
+    """A request body with one bit changed."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._done = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size)
+        if data and not self._done:
+            self._done = True
+            data = bytes([data[0] ^ 1]) + data[1:]
+        return data
+
+
+def _spoilt(body: Any, act: str) -> Iterator[bytes]:
+    data = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    if act == "lost":
+        raise DropConnection
+    if act == "flip":
+        yield bytes([data[0] ^ 1]) + data[1:]
+        return
+    yield data[: len(data) // 2]
+    raise DropConnection
+
+
+class FaultyS3(S3Simulator):
+    """moto behind `Faults`."""
+
+    faults: Faults
+
+    def application(self) -> Any:
+        """Put the faults in front."""
+        self.faults = Faults(super().application())
+        return self.faults
+
+
+class FaultySwift(SwiftSimulator):
+    """The Swift simulator behind `Faults`."""
+
+    faults: Faults
+
+    def application(self) -> Any:
+        """Put the faults in front."""
+        self.faults = Faults(super().application())
+        return self.faults
+
+
+@dataclass
+class Store:
+    """An open store that is this test's own.
+
+    Attributes:
+        names: everything that physically lies in it, also what is hidden.
+        options: what `driver` was made with.
+        faults: None where there is no HTTP.
+        again: opens another driver on the same place, with other options if wanted.
+    """
+
+    kind: str
+    driver: ImageStoreDriver[Any]
+    names: Callable[[], list[str]]
+    options: dict[str, Any]
+    faults: Faults | None
+    again: Callable[..., ImageStoreDriver[Any]]
+    simulator: Any = None
+
+
+@pytest.fixture
+def call() -> Call:
+    """Half a minute: no test takes it, and a hang shows."""
+    return Call.within(30)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyS3]:
+    """Moto with a bucket."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        FaultyS3(tmp_path_factory.mktemp("s3"), buckets=["archive"]) as server,
+    ):
+        patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: FaultyS3) -> Iterator[Any]:
+    """A client that sees what the driver hides."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server.url,
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="s",
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySwift]:
+    """The Swift simulator with a container."""
+    with FaultySwift(tmp_path_factory.mktemp("swift"), users={"test:tester": KEY}) as server:
+        connection = swiftclient.Connection(authurl=server.auth_url, user="test:tester", key=KEY)
+        connection.put_container("archive")
+        connection.close()
+        yield server
+
+
+@pytest.fixture
+def nfs_store(tmp_path: Path) -> Iterator[Store]:
+    """A directory."""
+
+    def names() -> list[str]:
+        found = (Path(folder, name) for folder, _, files in os.walk(tmp_path) for name in files)
+        return sorted(str(path.relative_to(tmp_path)) for path in found)
+
+    yield from _opened("nfs", NfsDriver, {"path": str(tmp_path)}, names)
+
+
+@pytest.fixture
+def s3_store(s3_server: FaultyS3, s3: Any) -> Iterator[Store]:
+    """A prefix of the bucket."""
+    prefix = uuid.uuid4().hex
+
+    def names() -> list[str]:
+        objects = s3.list_objects_v2(Bucket="archive", Prefix=prefix).get("Contents", [])
+        uploads = s3.list_multipart_uploads(Bucket="archive", Prefix=prefix).get("Uploads", [])
+        found = [o["Key"] for o in objects] + [f"{u['Key']}?upload" for u in uploads]
+        return [name.removeprefix(f"{prefix}/") for name in found]
+
+    options = {
+        "endpoint_url": s3_server.url,
+        "bucket": "archive",
+        "access_key": "AKIA-EXAMPLE",
+        "secret_key": KEY,
+        "prefix": prefix,
+        "max_single_upload_size": SINGLE_BELOW,
+    }
+    yield from _opened("s3", S3Driver, options, names, s3_server, part_size=PART)
+
+
+@pytest.fixture
+def swift_store(swift_server: FaultySwift) -> Iterator[Store]:
+    """A prefix of the container."""
+    prefix = uuid.uuid4().hex
+    swift = swiftclient.Connection(authurl=swift_server.auth_url, user="test:tester", key=KEY)
+
+    def names() -> list[str]:
+        containers = [c["name"] for c in swift.get_account()[1]]
+        found = [(c, o["name"]) for c in containers for o in swift.get_container(c, prefix=prefix)[1]]
+        return [
+            ("segment of " if c != "archive" else "") + name.removeprefix(f"{prefix}/") for c, name in found
+        ]
+
+    options = {
+        "url": swift_server.auth_url,
+        "account": "test",
+        "user_name": "tester",
+        "key": KEY,
+        "container": "archive",
+        "prefix": prefix,
+        "segment_size": PART,
+        "max_single_upload_size": SINGLE_BELOW,
+    }
+    yield from _opened("swift", SwiftDriver, options, names, swift_server)
+    swift.close()
+
+
+@pytest.fixture(params=["nfs", "s3", "swift"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Each of the three."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+@pytest.fixture(params=["s3", "swift"])
+def remote(request: pytest.FixtureRequest) -> Store:
+    """Each that speaks HTTP."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+def _opened(
+    kind: str,
+    cls: type[ImageStoreDriver[Any]],
+    options: dict[str, Any],
+    names: Callable[[], list[str]],
+    simulator: Any = None,
+    **unchecked: Any,
+) -> Iterator[Store]:
+    drivers = []
+
+    def again(**other: Any) -> ImageStoreDriver[Any]:
+        driver = cls(replace(parse_options(cls.Options, options | other), **unchecked))
+        drivers.append(driver)
+        driver.open(Call.within(30))
+        return driver
+
+    faults = simulator.faults if simulator else None
+    try:
+        yield Store(kind, again(), names, options, faults, again, simulator)
+    finally:
+        for driver in drivers:
+            driver.close()
+        if faults:
+            faults.rules.clear()
