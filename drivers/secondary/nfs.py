@@ -68,9 +68,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class NfsOptions:
     """How the export is reached."""
 
-    path: Path = option(  # noqa: RUF009 - a dataclass field
-        help="Directory where the export is mounted", example="/mnt/secondary"
-    )
+    path: Path = option(help="Directory where the export is mounted", example="/mnt/secondary")
     url: str = option(
         help="What is mounted there; empty for a directory of this machine",
         default="",

@@ -46,14 +46,12 @@ class S3Options:
     endpoint_url: str | None = option(
         help="URL of the service; none for Amazon's own", default=None, example="https://s3.example.org"
     )
-    access_key: Secret | None = option(  # noqa: RUF009 - a dataclass field
+    access_key: Secret | None = option(
         help="Access key; none to look where AWS tools look (environment, instance role)",
         default=None,
         secret=True,
     )
-    secret_key: Secret | None = option(  # noqa: RUF009 - a dataclass field
-        help="Secret key", default=None, secret=True
-    )
+    secret_key: Secret | None = option(help="Secret key", default=None, secret=True)
     region: str = option(help="Region of the bucket", default="us-east-1")
     prefix: str = option(help="What all keys begin with inside the bucket", default="", example="zone-1")
     storage_class: str = option(
@@ -65,9 +63,7 @@ class S3Options:
         choices=("path", "virtual", "auto"),
     )
     verify_tls: bool = option(help="Check the server's certificate", default=True)
-    ca_file: Path | None = option(  # noqa: RUF009 - a dataclass field
-        help="PEM file of the authorities to trust", default=None
-    )
+    ca_file: Path | None = option(help="PEM file of the authorities to trust", default=None)
     connect_timeout: float = option(help="Seconds to connect", default=10.0, minimum=0.1)
     read_timeout: float = option(help="Seconds without a byte", default=60.0, minimum=0.5)
     attempts: int = option(help="How often a request is tried in all", default=4, minimum=1, maximum=20)

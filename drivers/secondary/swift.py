@@ -49,9 +49,7 @@ class SwiftOptions:
 
     url: str = option(help="Authentication URL", example="https://swift.example.org/auth/v1.0")
     user_name: str = option(help="User", example="bollard")
-    key: Secret = option(  # noqa: RUF009 - a dataclass field
-        help="The user's key or password", secret=True
-    )
+    key: Secret = option(help="The user's key or password", secret=True)
     container: str = option(help="Name of the container; it must exist", example="archive")
     account: str = option(help="Account (v1) or project (v2, v3) of the user", default="", example="cloud")
     auth_version: str = option(help="Version of the sign-in", default="1", choices=("1", "2", "3"))
@@ -62,9 +60,7 @@ class SwiftOptions:
     prefix: str = option(help="What all names begin with inside the container", default="", example="zone-1")
     storage_policy: str = option(help="Policy of the container for segments, if it is made", default="")
     verify_tls: bool = option(help="Check the server's certificate", default=True)
-    ca_file: Path | None = option(  # noqa: RUF009 - a dataclass field
-        help="PEM file of the authorities to trust", default=None
-    )
+    ca_file: Path | None = option(help="PEM file of the authorities to trust", default=None)
     connect_timeout: float = option(help="Seconds to connect", default=10.0, minimum=0.1)
     read_timeout: float = option(help="Seconds without a byte", default=60.0, minimum=0.5)
     attempts: int = option(help="How often a request is tried in all", default=4, minimum=1, maximum=20)

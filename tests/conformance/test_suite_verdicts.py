@@ -18,7 +18,8 @@ pytestmark = pytest.mark.timeout(240)
 # defect of the simulated array -> the check that must find it, and words that its verdict must have
 DEFECTS = {
     "clone_empty": ("vol.clone_equals_source", "is zero, generation 1 was written"),
-    "clone_shares_blocks_with_source": ("vol.clone_independent", "newer than the expected"),
+    "clone_shares_blocks_with_source": ("vol.clone_independent", "ANOTHER VOLUME"),
+    "clone_loses_after_source_delete": ("vol.clone_outlives_source", "is zero, generation 1 was written"),
     "snapshot_not_point_in_time": ("snap.point_in_time", "newer than the expected 1"),
     "snapshot_delete_deletes_all": ("snap.delete_keeps_others", "left are []"),
     "revert_does_nothing": ("snap.revert_exact", "newer than the expected 1"),
@@ -34,12 +35,16 @@ DEFECTS = {
     "changed_unsorted": ("inc.delta_covers_all_changes", "must be sorted"),
     "create_wrong_size": ("vol.size_seen", ""),
     "new_volume_shows_old_bytes": ("vol.new_reads_zero", "ANOTHER VOLUME"),
-    "list_misses_newest": ("vol.list_complete", "not listed"),
+    "list_misses_newest": ("vol.list_complete", "does not exist"),
     "capacity_in_mib": ("pool.capacity_sane", "is that bytes?"),
     "qos_ignored": ("qos.read_back", "the array shows"),
     "writes_lost_after_flush": ("vol.create_read_write_delete", "is zero, generation 1 was written"),
     "misdirected_write": ("vol.misdirected", "misdirected"),
 }
+
+
+# Asserted, so that discovery cannot lose a check.
+EXPECTED_CHECKS = 43
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def test_array_is_conformant(array: ArraySimulator, tmp_path: Path) -> None:
     assert _failed(result) == {}
     assert code == 0
     assert result["conformant"]
-    assert len(result["checks"]) == 44
+    assert len(result["checks"]) == EXPECTED_CHECKS
     assert "<testsuite" in (tmp_path / "junit.xml").read_text()
 
 

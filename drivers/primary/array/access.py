@@ -63,8 +63,7 @@ class ArrayAccess(ArrayVolumes, Chap):
         found = self._volume(talk, volume)
         if found.state == SEALED and not read_only:
             raise PermissionDenied(f"volume {volume} is a sealed template: grant it read-only")
-        if not read_only:
-            self._refuse_second_writer(talk, found, host.id)
+        self._refuse_clash(talk, found, host.id, read_only=read_only)
         initiator = self._registered(talk, host, secret)
         shown = self._granted(talk, found, initiator, read_only=read_only)
         if not read_only:
@@ -139,9 +138,12 @@ class ArrayAccess(ArrayVolumes, Chap):
                     name = member(talk.get(path_of("initiators", initiator)), "name", str)
                     yield _Held(grant, HostId(name), initiator)
 
-    def _refuse_second_writer(self, talk: Conversation, found: ArrayVolume, host: HostId) -> None:
+    def _refuse_clash(self, talk: Conversation, found: ArrayVolume, host: HostId, *, read_only: bool) -> None:
+        """Refuse what the grants that exist rule out, before anything is changed."""
         for held in self._held(talk, found):
-            if held.host != host and not held.grant.read_only:
+            if held.host == host and held.grant.read_only != read_only:
+                raise Conflict(f"host {host} has the volume with read_only = {held.grant.read_only}")
+            if held.host != host and not (read_only or held.grant.read_only):
                 raise InUse(f"the volume is granted for writing to host {held.host}")
 
     def _refuse_lost_race(self, talk: Conversation, found: ArrayVolume, ours: ArrayGrant) -> None:

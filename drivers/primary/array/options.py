@@ -15,12 +15,12 @@ class ArrayOptions:
 
     url: str = option(help="Where the array answers, without a path", example="https://array-1:8443")
     username: str = option(help="Who we are on the array", example="bollard")
-    password: Secret = option(help="Its password", secret=True)  # noqa: RUF009 - option() is dataclasses.field()
+    password: Secret = option(help="Its password", secret=True)
     pool: str = option(help="The pool that holds our volumes", example="pool-a")
     owner: str = option(
         help="Marks our objects on the array; give each orchestrator its own (a-z, 0-9; at most 16)",
         default="bollard",
     )
-    ca: Path | None = option(help="PEM file of the authority to trust instead of the system's", default=None)  # noqa: RUF009 - idem
+    ca: Path | None = option(help="PEM file of the authority to trust instead of the system's", default=None)
     allow_http: bool = option(help="Accept a url without TLS (laboratories only)", default=False)
     timeout: float = option(help="Seconds for one request", default=30.0, minimum=0.1, maximum=3600.0)

@@ -13,6 +13,6 @@ from .shelf import FORMATS
 class Qcow2Options:
     """Where the pool is and what new volumes are."""
 
-    path: Path = option(help="The directory that is the pool", example="/mnt/pool")  # noqa: RUF009 - option() is dataclasses.field()
+    path: Path = option(help="The directory that is the pool", example="/mnt/pool")
     format: str = option(help="Format of new volumes", default="qcow2", choices=FORMATS)
     must_be_mounted: bool = option(help="Refuse to work unless the path is a mount point", default=False)
