@@ -9,18 +9,26 @@ SECTOR = 512
 MAX_NAME_BYTES = 255
 
 
-def check_id(field: str, value: str) -> None:
-    """Refuse what is not an id."""
-    if not is_valid_id(value):
+def check_id(field: str, value: object) -> None:
+    """Refuse what is not an id, whatever its type: callers have no type checker at run time."""
+    if not isinstance(value, str) or not is_valid_id(value):
         raise InvalidArgument(f"{field} {value!r} is not a valid id: {ID_RULE}")
 
 
-def check_name(field: str, value: str) -> None:
+def check_name(field: str, value: object) -> None:
     """Refuse names that some backend, path or XML document would choke on; empty is fine."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{field} must be text, got {value!r}")
     if len(value.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         raise InvalidArgument(f"{field} must be at most {MAX_NAME_BYTES} bytes long")
     if value in (".", "..") or value.startswith("-") or "/" in value or not _printable(value):
         raise InvalidArgument(f"{field} {value!r} must be printable, without '/' and not start with '-'")
+
+
+def check_key(key: object) -> None:
+    """Refuse a store key that could leave its directory or that some store cannot hold."""
+    if not isinstance(key, str) or not {"", ".", ".."}.isdisjoint(key.split("/")) or not _printable(key):
+        raise InvalidArgument(f"key {key!r} must be relative, printable and without empty, '.' or '..' parts")
 
 
 def _printable(value: str) -> bool:
@@ -61,7 +69,8 @@ def check_host(host: Host) -> None:
     """Refuse a host that could not be told from others on an array."""
     check_id("host.id", host.id)
     check_name("host.name", host.name)
-    if any(c.isspace() or not c.isprintable() for c in host.iqn):
-        raise InvalidArgument("host.iqn must not contain spaces or control characters")
+    for name in ("iqn", "chap_user"):
+        if any(c.isspace() or not c.isprintable() for c in getattr(host, name)):
+            raise InvalidArgument(f"host.{name} must not contain spaces or control characters")
     if bool(host.chap_user) != bool(host.chap_secret):
         raise InvalidArgument("host.chap_user and host.chap_secret go together")

@@ -9,11 +9,12 @@ same request id, until the deadline.
 
 from __future__ import annotations
 
+import random
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import tenacity
 
@@ -38,18 +39,31 @@ class Invoker:
     sleep: Callable[[float], None] = time.sleep
     locks: ObjectLocks = field(default_factory=ObjectLocks)
 
-    def run(self, operation: str, keys: tuple[str, ...], call: Call, act: Callable[[Call], T]) -> T:
-        """Run `act(call)` under the locks of `keys`, again while it is worth it.
+    def run(
+        self,
+        operation: str,
+        keys: tuple[str, ...],
+        call: Call,
+        act: Callable[[Call], T],
+        *,
+        also_lock: tuple[str, ...] = (),
+    ) -> T:
+        """Run `act(call)` under the locks of `keys` and `also_lock`, again while it is worth it.
 
         Raises:
             StorageError: what the driver raised, redacted; anything else that escaped it becomes
                 `Internal` with outcome unknown.
         """
         trace = _Trace(operation=operation, keys=keys, call=call, observe=self.observe)
-        trace.tell(Phase.STARTED, 1)
-        with self.locks.holding(keys, call):
-            result: T = self._retrying(trace, call)(self._attempt, act, call, trace)
-            return result
+        trace.tell(Phase.STARTED)
+        try:
+            with self.locks.holding((*keys, *also_lock), call):
+                result: T = self._retrying(trace, call)(self._attempt, act, call, trace)
+        except StorageError as error:
+            trace.tell(Phase.FAILED, error.code)
+            raise
+        trace.tell(Phase.SUCCEEDED)
+        return result
 
     def stream(self, items: Iterator[T]) -> Iterator[T]:
         """Pass on what a driver streams after its call returned; its errors are treated alike.
@@ -58,19 +72,28 @@ class Invoker:
         """
         try:
             yield from items
+            return
         except Exception as error:  # noqa: BLE001 - the edge to foreign code, as in _attempt
-            raise self._typed(error) from None
+            failure = self._typed(error)
+        raise failure  # out here for the reason given in _attempt
+
+    def pause(self, attempt: int, error: StorageError, call: Call) -> None:
+        """Wait before a stream is taken up again, or raise `error` if it is not worth it (as in `run`)."""
+        wait = backoff(attempt, error)
+        if attempt >= MAX_ATTEMPTS or not worth_repeating(error) or _too_late(call, wait):
+            raise error
+        self.sleep(wait)
 
     def _attempt(self, act: Callable[[Call], T], call: Call, trace: _Trace) -> T:
         try:
             call.check()
-            result = act(call)
+            return act(call)
         except Exception as error:  # noqa: BLE001 - the edge to foreign code: what escapes is a bug there
-            typed = self._typed(error)
-            trace.tell(Phase.FAILED, trace.attempt, typed.code)
-            raise typed from typed.__cause__
-        trace.tell(Phase.SUCCEEDED, trace.attempt)
-        return result
+            failure = self._typed(error)
+        failure.outcome = trace.outcome_after(failure.outcome)
+        # Not raised in the handler: there Python would hang the foreign exception, which may hold a
+        # secret, on it as its context.
+        raise failure
 
     def _typed(self, error: Exception) -> StorageError:
         """Return the error without secrets; what is outside of the taxonomy becomes `Internal`."""
@@ -84,24 +107,40 @@ class Invoker:
     def _retrying(self, trace: _Trace, call: Call) -> tenacity.Retrying:
         def before_sleep(state: tenacity.RetryCallState) -> None:
             trace.attempt = state.attempt_number + 1
-            trace.tell(Phase.RETRIED, trace.attempt)
+            trace.tell(Phase.RETRIED, _error_of(state).code)
 
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_worth_repeating),
-            stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) | _DeadlinePasses(call),
-            wait=_wait,
+            retry=tenacity.retry_if_exception(worth_repeating),
+            stop=lambda state: state.attempt_number >= MAX_ATTEMPTS or _too_late(call, state.upcoming_sleep),
+            wait=lambda state: backoff(state.attempt_number, _error_of(state)),
             sleep=self.sleep,
             before_sleep=before_sleep,
             reraise=True,
         )
 
     def _clean(self, error: StorageError) -> StorageError:
-        """Return an equal error without secrets; the cause is dropped if it shows one."""
+        """Return the error without secrets; a cause or context that shows one is dropped."""
         error.message, error.detail = self.redact(error.message), self.redact(error.detail)
         error.args = (error.message,)
-        if error.__cause__ is not None and self.redact(repr(error.__cause__)) != repr(error.__cause__):
-            error.__cause__ = None
+        if hasattr(error, "__notes__"):
+            error.__notes__ = [self.redact(note) for note in error.__notes__]
+        if self._shows_secret(error.__cause__) or self._shows_secret(error.__context__):
+            error.__cause__ = error.__context__ = None
         return error
+
+    def _shows_secret(self, error: BaseException | None) -> bool:
+        """Tell whether a log of this exception, or of one that it hangs on, would show a secret."""
+        todo, seen = [error], set[int]()
+        while todo:
+            one = todo.pop()
+            if one is None or id(one) in seen:
+                continue
+            seen.add(id(one))
+            text = f"{one} {one!r} {getattr(one, '__notes__', '')}"
+            if self.redact(text) != text:
+                return True
+            todo += [one.__cause__, one.__context__]
+        return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,42 +151,52 @@ class _Trace:
     observe: Observer
     attempt: int = 1
     started: float = field(default_factory=time.monotonic)
+    may_have_run: bool = False
 
-    def tell(self, phase: Phase, attempt: int, error: str = "") -> None:
+    def outcome_after(self, outcome: Outcome) -> Outcome:
+        """Return the operation's outcome: a refused retry does not undo an attempt that may have run."""
+        if self.may_have_run and outcome is Outcome.NOT_APPLIED:
+            return Outcome.UNKNOWN
+        self.may_have_run = outcome is not Outcome.NOT_APPLIED
+        return outcome
+
+    def tell(self, phase: Phase, error: str = "") -> None:
         self.observe(
             Event(
                 operation=self.operation,
                 object_id=",".join(self.keys),
                 request_id=self.call.request_id,
                 phase=phase,
-                attempt=attempt,
+                attempt=self.attempt,
                 seconds=time.monotonic() - self.started,
                 error=error,
             )
         )
 
 
-def _worth_repeating(error: BaseException) -> bool:
-    return isinstance(error, StorageError) and error.retryable and not isinstance(error, DeadlineExceeded)
+def worth_repeating(error: BaseException) -> bool:
+    """Tell whether core repeats a call that failed so; what was applied is looked at, not repeated."""
+    if not isinstance(error, StorageError) or isinstance(error, DeadlineExceeded):
+        return False
+    return error.retryable and error.outcome is not Outcome.APPLIED
 
 
-_jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT)
+def backoff(attempt: int, error: StorageError) -> float:
+    """Return the seconds to wait after a failed attempt (1, 2, …).
+
+    As long as the backend asked, else a random time below a bound that doubles (no retry storms).
+    """
+    if error.retry_after is not None:
+        return error.retry_after if error.retry_after > 0 else 0.0  # NaN and the past mean now
+    return random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)))  # noqa: S311 - no secret
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Wait as long as the backend asked, else a random time that doubles (no retry storms)."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, StorageError) else None
-    return asked if asked is not None else _jitter(state)
+def _error_of(state: tenacity.RetryCallState) -> StorageError:
+    """Return the error of an attempt that `worth_repeating` wants again; tenacity types it wider."""
+    return cast("StorageError", cast("tenacity.Future", state.outcome).exception())
 
 
-class _DeadlinePasses(tenacity.stop.stop_base):
-    """Stop when the next wait would end after the deadline: the caller gets the real error sooner."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __call__(self, state: tenacity.RetryCallState) -> bool:
-        call = self._call
-        late = call.deadline is not None and call.clock() + state.upcoming_sleep >= call.deadline
-        return late or call.cancelled()
+def _too_late(call: Call, wait: float) -> bool:
+    """Tell whether nothing may begin after `wait` more seconds: the caller gets the real error sooner."""
+    late = call.deadline is not None and call.clock() + wait >= call.deadline
+    return late or call.cancelled()

@@ -11,20 +11,25 @@ One file per entry: a torn write can only hurt an entry whose act has not begun.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from .spi import Internal
+from .dataplane.os_errors import os_errors
+
+_log = logging.getLogger("bollard.journal")
 
 _SUFFIX = ".intent"
+_LOCK_FILES = 64
 _NAME = re.compile(r"[0-9a-f]{32}\.intent")
 
 
@@ -54,73 +59,67 @@ class Journal:
         self._directory = directory
 
     def begin(self, kind: str, **fields: str) -> Entry:
-        """Make an intent durable. Nothing that it names may exist before this returns."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / f"{uuid.uuid4().hex}{_SUFFIX}"
-        temporary = path.with_suffix(".new")
-        # The lock is taken on the inode before it gets its name: no sweep can see it unlocked.
-        file = temporary.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps({"kind": kind, "fields": fields}).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        temporary.rename(path)
-        self._sync_directory()
+        """Make an intent durable. Nothing that it names may exist before this returns.
+
+        Raises:
+            StorageError: the journal cannot be written; nothing may be begun without it.
+        """
+        with os_errors(f"cannot write the journal {self._directory}"):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self._directory / f"{uuid.uuid4().hex}{_SUFFIX}"
+            with self.deciding(fields):
+                file = _write_locked(path.with_suffix(".new"), {"kind": kind, "fields": fields})
+                path.with_suffix(".new").rename(path)
+            self._sync_directory()
         return Entry(path=path, kind=kind, fields=dict(fields), _file=file)
 
     def abandoned(self) -> Iterator[Entry]:
-        """Yield the entries whose owners are dead, oldest first; each is locked by us until released."""
+        """Yield the entries whose owners are dead, oldest first; each is locked by us until released.
+
+        One that cannot be read is left where it is, with a warning: it must not stop the others.
+        """
         if not self._directory.is_dir():
             return
         self._drop_unborn()
         names = [p for p in self._directory.iterdir() if _NAME.fullmatch(p.name)]
         for path in sorted(names, key=lambda p: (_mtime(p), p.name)):
-            entry = self._claim(path)
+            entry = _claim(path)
             if entry is not None:
                 yield entry
 
-    def others_hold(self, entry: Entry) -> bool:
-        """Tell whether a living process holds another entry for the same object.
+    @contextmanager
+    def deciding(self, fields: Mapping[str, str]) -> Iterator[None]:
+        """Keep everybody else on this machine from beginning or ending anything with `fields`.
 
-        All processes of a machine are one host to an array: a sweep that revoked a dead process's
-        grant would cut off a living one that uses the same volume.
+        Between "nobody else holds it" and "revoked", and between "written" and "granted", no other
+        may come; the lock is freed by the kernel when its holder dies. Few files serve all objects.
+        """
+        spread = zlib.crc32(json.dumps(fields, sort_keys=True).encode()) % _LOCK_FILES
+        with (self._directory / f"{spread:02}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def others_hold(self, entry: Entry, kinds: Collection[str]) -> bool:
+        """Tell whether somebody living holds another entry of these kinds for the same object.
+
+        Ask while `deciding`, and act before you leave.
+
+        All processes of a machine are one host to an array: whoever revoked the host's access because
+        *he* is ready, or because a third one died, would cut off a living one that uses the volume.
         """
         for path in self._directory.glob(f"*{_SUFFIX}"):
-            if path == entry.path:
-                continue
-            other = self._claim(path)
-            if other is not None:
-                other.release()
-            elif _fields(path) == entry.fields:
+            other = _content(path) if path != entry.path else {}
+            if other.get("fields") == entry.fields and other["kind"] in kinds and _is_held(path):
                 return True
         return False
-
-    def _claim(self, path: Path) -> Entry | None:
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()  # its owner lives
-            return None
-        if not path.exists():
-            file.close()  # its owner finished between our open and our lock
-            return None
-        try:
-            content = json.loads(file.read())
-            return Entry(path=path, kind=content["kind"], fields=content["fields"], _file=file)
-        except (ValueError, KeyError, TypeError) as error:
-            file.close()
-            raise Internal(f"journal entry {path} cannot be read: look at it, then delete it") from error
 
     def _drop_unborn(self) -> None:
         """Remove what a crash left between writing an entry and naming it: its act never began."""
         for path in self._directory.glob("*.new"):
-            with path.open("rb") as file, contextlib.suppress(BlockingIOError):
+            # Its owner may live, or name it just now.
+            with suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
+                path.unlink()
 
     def _sync_directory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -130,12 +129,60 @@ class Journal:
             os.close(fd)
 
 
-def _fields(path: Path) -> Mapping[str, str] | None:
+def _write_locked(path: Path, content: object) -> IO[bytes]:
+    """Write a new file durably; it is locked before it gets its last name, so no sweep sees it unlocked."""
+    file = path.open("xb")
     try:
-        fields: Mapping[str, str] = json.loads(path.read_bytes())["fields"]
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not path.exists():  # a sweep took it for an unborn one, between our open and our lock
+            file.close()
+            return _write_locked(path, content)
+        file.write(json.dumps(content).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        file.close()
+        raise
+    return file
+
+
+def _claim(path: Path) -> Entry | None:
+    """Lock the entry of a dead owner, or return None: he lives, has finished, or it cannot be read."""
+    try:
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    return fields
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    content = _content(path)
+    if content:
+        return Entry(path=path, kind=content["kind"], fields=content["fields"], _file=file)
+    if path.exists():  # else its owner finished between our open and our lock
+        _log.warning("journal entry %s cannot be read: look at it, then delete it", path)
+    file.close()
+    return None
+
+
+def _is_held(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """Return kind and fields; nothing if the entry is gone or damaged (so is whoever wrote it)."""
+    try:
+        content = json.loads(path.read_bytes())
+        return {"kind": str(content["kind"]), "fields": dict(content["fields"])}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _mtime(path: Path) -> float:

@@ -17,7 +17,7 @@ import platformdirs
 
 from ..transfer_objects.ids import HostId
 from ..transfer_objects.secret import Secret
-from .spi import Host
+from .spi import Host, Internal
 
 
 def state_directory() -> Path:
@@ -31,14 +31,18 @@ def mover_host(directory: Path | None = None) -> Host:
     path = (directory or state_directory()) / "mover.json"
     if not path.exists():
         _create(path)
-    stored = json.loads(path.read_text())
-    return Host(
-        id=HostId(stored["id"]),
-        name=stored["id"],
-        iqn=stored["iqn"],
-        chap_user=stored["id"],
-        chap_secret=Secret(stored["chap_secret"]),
-    )
+    try:
+        stored = json.loads(path.read_text())
+        return Host(
+            id=HostId(stored["id"]),
+            name=stored["id"],
+            iqn=stored["iqn"],
+            chap_user=stored["id"],
+            chap_secret=Secret(stored["chap_secret"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        # Not chained: the text of a decoding error may quote the file. Not replaced: arrays know the old one.
+        raise Internal(f"{path} is damaged: restore it, or delete it and revoke the old identity") from None
 
 
 def _create(path: Path) -> None:

@@ -29,6 +29,7 @@ from .spi import (
     HypervisorDriver,
     ImageStoreDriver,
     ManagedPrimaryDriver,
+    options_schema,
 )
 
 GROUP = "bollard.drivers"
@@ -148,13 +149,26 @@ def check_driver(name: str, origin: str, found: object) -> type[AnyDriver]:
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
         raise BrokenDriver(name, origin, f"{found.__name__} lacks the methods {', '.join(missing)}")
-    if not dataclasses.is_dataclass(getattr(found, "Options", None)):
-        raise BrokenDriver(name, origin, f"{found.__name__}.Options must be a dataclass of option() fields")
+    _check_options(name, origin, found)
     return found
 
 
+def _check_options(name: str, origin: str, cls: type[AnyDriver]) -> None:
+    options = getattr(cls, "Options", None)
+    if not dataclasses.is_dataclass(options):
+        raise BrokenDriver(name, origin, f"{cls.__name__}.Options must be a dataclass of option() fields")
+    try:
+        options_schema(cls.Options)
+    except (TypeError, NameError) as error:
+        raise BrokenDriver(name, origin, f"{cls.__name__}.Options: {error}") from error
+
+
 def _check_spi(name: str, origin: str, cls: type[AnyDriver]) -> None:
-    major, minor = cls.spi
+    match cls.spi:
+        case (int(major), int(minor)):
+            pass
+        case _:
+            raise BrokenDriver(name, origin, f"{cls.__name__}.spi must be two numbers, e.g. (1, 0)")
     ours = f"{SPI_VERSION[0]}.{SPI_VERSION[1]}"
     if (major, minor) > SPI_VERSION:
         cause = f"needs SPI {major}.{minor}, this Bollard has {ours}: upgrade bollard"

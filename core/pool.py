@@ -11,11 +11,13 @@ sees only requests that are worth sending.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ..transfer_objects.secret import Secret
 from .checks import check_name
 from .events import Observer, ignore
 from .invoke import Invoker
@@ -42,6 +44,9 @@ from .vm_snapshot_client import VmSnapshotClient
 from .volume_client import VolumeClient
 
 T = TypeVar("T")
+
+# Held by every call of a driver that takes one at a time. No object has this id: it has a space.
+_THE_DRIVER = "the driver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +84,38 @@ class Pool:
         self._invoker = Invoker(redact=Redactor(secrets_of(driver.options)), observe=observe, sleep=sleep)
         self.info: PoolInfo = self.run("pool.open", (), driver.open)
         self._capabilities = self._effective()
-        self.traits: Traits = driver.traits()
+        self.traits: Traits = self.run("pool.traits", (), lambda _: driver.traits())
         self.volumes = VolumeClient(self)
         self.snapshots = SnapshotClient(self)
         self.vm_snapshots = VmSnapshotClient(self)
 
     def run(
-        self, operation: str, keys: tuple[str, ...], act: Callable[[Call], T], call: Call | None = None
+        self,
+        operation: str,
+        keys: tuple[str, ...],
+        act: Callable[[Call], T],
+        call: Call | None = None,
+        *,
+        secrets: Iterable[Secret] = (),
     ) -> T:
-        """Run one driver call with everything that core adds to it."""
-        lock = keys if self._concurrent() else (*keys, "the driver")
-        return self._invoker.run(operation, lock, call or Call.within(self.timeout), act)
+        """Run one driver call with everything that core adds to it; `secrets` are arguments of it."""
+        invoker = replace(self._invoker, redact=self._invoker.redact.and_of(secrets))
+        also_lock = () if self._concurrent() else (_THE_DRIVER,)
+        return invoker.run(operation, keys, call or Call.within(self.timeout), act, also_lock=also_lock)
 
-    def stream(self, items: Iterator[T]) -> Iterator[T]:
+    def stream(self, items: Iterator[T], call: Call) -> Iterator[T]:
         """Pass on what a driver streams, with its errors typed and redacted."""
-        return self._invoker.stream(items)
+        return self._invoker.stream(items if self._concurrent() else self._one_by_one(items, call))
+
+    def _one_by_one(self, items: Iterator[T], call: Call) -> Iterator[T]:
+        """Hold the driver for each step of its stream, but not while the consumer works on the item."""
+        while True:
+            with self._invoker.locks.holding((_THE_DRIVER,), call):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
     def _concurrent(self) -> bool:
         traits = getattr(self, "traits", None)
@@ -132,7 +154,7 @@ class Pool:
 
     def close(self) -> None:
         """Close the driver; repeatable."""
-        self.driver.close()
+        self.run("pool.close", (), lambda _: self.driver.close())
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +162,8 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(*([StorageError] if error else [])):  # what went wrong inside matters more
+            self.close()
 
 
 def open_pool(
@@ -170,6 +193,7 @@ def open_pool(
     instance = cls(parse_options(cls.Options, options))
     try:
         return Pool(name, instance, observe=observe, timeout=timeout)
-    except StorageError:
-        instance.close()
+    except BaseException:
+        with suppress(Exception):  # why it did not open matters more
+            instance.close()
         raise

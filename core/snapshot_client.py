@@ -55,15 +55,16 @@ class SnapshotClient:
 
     def _quiesced(self, volume: VolumeId, snapshot: SnapshotId, guest: Guest, call: Call | None) -> Snapshot:
         driver = self._pool.require(QuiescedSnapshots)
-        try:
-            return self._pool.run(
-                "snapshot.create_quiesced",
-                (volume, snapshot),
-                lambda c: driver.create_quiesced_snapshot(volume, snapshot, guest, c),
-                call,
-            )
-        finally:
-            guest.thaw()  # whatever the driver did or promised: a frozen guest is an outage
+
+        def cut(call: Call) -> Snapshot:
+            try:
+                return driver.create_quiesced_snapshot(volume, snapshot, guest, call)
+            finally:
+                # Whatever the driver did or promised, and after each attempt: a guest that stays frozen
+                # while core waits for the next one is an outage.
+                guest.thaw()
+
+        return self._pool.run("snapshot.create_quiesced", (volume, snapshot), cut, call)
 
     def delete(self, snapshot: SnapshotId, call: Call | None = None) -> None:
         """Delete a snapshot; a missing one is fine."""
@@ -115,4 +116,4 @@ class SnapshotClient:
         stream = self._pool.run(
             "snapshot.changed", (), lambda c: driver.changed(base, target, c, start=start), call
         )
-        return checked_extents(self._pool.stream(stream), size)
+        return checked_extents(self._pool.stream(stream, call), size)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, final
 
-from .checks import check_name
+from .checks import check_key, check_name
 from .events import Observer, ignore
-from .invoke import MAX_ATTEMPTS, Invoker
+from .invoke import Invoker
 from .plugins import load_driver
 from .redact import Redactor, secrets_of
 from .spi import (
@@ -26,7 +27,6 @@ from .spi import (
     StorageError,
     StoredObject,
     StoreTraits,
-    Unavailable,
     parse_options,
 )
 
@@ -55,10 +55,13 @@ class Store(ImageStoreDriver[Any]):
 
     def traits(self) -> StoreTraits:
         """Return the store's manners."""
-        return self.driver.traits()
+        return self._invoker.run(
+            "store.traits", (), Call.within(DEFAULT_TIMEOUT), lambda _: self.driver.traits()
+        )
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         """Store an object, all or nothing."""
+        check_key(key)
         limit = self.traits().max_object_size
         if body.size > limit:
             raise InvalidArgument(f"object {key!r} has {body.size} bytes, the store takes at most {limit}")
@@ -68,28 +71,32 @@ class Store(ImageStoreDriver[Any]):
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream an object; a broken connection is taken up again where it broke."""
+        check_key(key)
         failures = 0
         while True:
             try:
-                for chunk in self._invoker.stream(self.driver.get(key, call, offset=offset, length=length)):
-                    offset += len(chunk)
-                    length = None if length is None else length - len(chunk)
+                for chunk in self._invoker.stream(self._opened(key, call, offset, length)):
+                    offset, length = offset + len(chunk), _less(length, len(chunk), key)
                     failures = 0
                     yield chunk
-            except Unavailable:
+                break
+            except StorageError as error:
                 failures += 1
-                if failures >= MAX_ATTEMPTS:
-                    raise
-                call.check()
+                self._invoker.pause(failures, error, call)
+                # Only now is the size worth a request: past the last byte a store answers "bad range".
+                length = self.head(key, call).size - offset if length is None else length
                 if length == 0:
                     return
-            else:
-                if length:
-                    raise DataLoss(f"object {key!r} ended {length} bytes early")
-                return
+        if length:
+            raise DataLoss(f"object {key!r} ended {length} bytes early")
+
+    def _opened(self, key: str, call: Call, offset: int, length: int | None) -> Iterator[bytes]:
+        """Defer the driver's call to the first `next`: so its errors pass through the invoker's stream."""
+        yield from self.driver.get(key, call, offset=offset, length=length)
 
     def head(self, key: str, call: Call) -> StoredObject:
         """Return size and etag, or raise `NotFound`."""
+        check_key(key)
         return self._invoker.run("store.head", (), call, lambda c: self.driver.head(key, c))
 
     def list(
@@ -102,6 +109,7 @@ class Store(ImageStoreDriver[Any]):
 
     def delete(self, key: str, call: Call) -> None:
         """Delete an object; a missing one is fine."""
+        check_key(key)
         self._invoker.run("store.delete", (), call, lambda c: self.driver.delete(key, c))
 
     def abort_uploads(self, prefix: str, call: Call, *, older_than: float) -> int:
@@ -115,7 +123,14 @@ class Store(ImageStoreDriver[Any]):
 
     def close(self) -> None:
         """Close the driver; repeatable."""
-        self.driver.close()
+        self._invoker.run("store.close", (), Call.within(DEFAULT_TIMEOUT), lambda _: self.driver.close())
+
+
+def _less(length: int | None, taken: int, key: str) -> int | None:
+    """Return what is still to come after `taken` bytes."""
+    if length is not None and taken > length:
+        raise DataLoss(f"object {key!r} gave {taken - length} bytes more than asked for")
+    return None if length is None else length - taken
 
 
 def open_store(name: str, driver: str, options: Mapping[str, Any], *, observe: Observer = ignore) -> Store:
@@ -131,7 +146,8 @@ def open_store(name: str, driver: str, options: Mapping[str, Any], *, observe: O
     store = Store(name, cls(parse_options(cls.Options, options)), observe=observe)
     try:
         store.open(Call.within(DEFAULT_TIMEOUT))
-    except StorageError:
-        store.close()
+    except BaseException:
+        with suppress(StorageError):  # why it did not open matters more
+            store.close()
         raise
     return store

@@ -17,6 +17,7 @@ from .spi import (
     HasQos,
     Host,
     HostPrimaryDriver,
+    InvalidArgument,
     Location,
     Qos,
     Resizes,
@@ -115,6 +116,8 @@ class VolumeClient:
     def adopt(self, native_name: str, spec: VolumeSpec, call: Call | None = None) -> Volume:
         """Take over an object that exists on the storage under `native_name`."""
         check_name("native_name", native_name)
+        if not native_name:
+            raise InvalidArgument("native_name must not be empty")
         check_spec(spec, self._pool.traits)
         driver = self._pool.require(Adopts)
         return self._pool.run(
@@ -141,6 +144,7 @@ class VolumeClient:
             (volume,),
             lambda c: driver.grant(volume, host, c, read_only=read_only),
             call,
+            secrets=[host.chap_secret] if host.chap_secret else [],
         )
 
     def revoke(self, volume: VolumeId, host: HostId, call: Call | None = None) -> None:
@@ -169,6 +173,7 @@ class VolumeClient:
     def prepare_template(self, template: TemplateSpec, call: Call | None = None) -> Volume:
         """Return the writable seed of a template; fill it, then `seal_template`."""
         check_id("template.id", template.id)
+        check_name("template.name", template.name)
         check_size("template.size", template.size, self._pool.traits)
         driver = self._pool.require(TemplateCache)
         return self._pool.run(

@@ -1,1 +1,32 @@
-"""TODO."""
+"""The archive: snapshots on a secondary store, restorable with `unzip`, `sha256sum` and `dd`.
+
+    BlockSource ── plan ── window ── part ──┐                    ┌── restore ── BlockSink
+                                            ├── ImageStoreDriver ┤
+                        manifest, intent ───┘                    └── verify, collect
+
+Start with `archive.py`; docs/archive-format.md has the format and the rules of ordering.
+"""
+
+from .archive import Archive, Entry
+from .collect import Collected
+from .create import CreateOptions
+from .intent import Timing
+from .manifest import Manifest, PartRef, Window
+from .parallel import Workers
+from .part import Compression
+from .verify import Level, Report
+
+__all__ = [
+    "Archive",
+    "Collected",
+    "Compression",
+    "CreateOptions",
+    "Entry",
+    "Level",
+    "Manifest",
+    "PartRef",
+    "Report",
+    "Timing",
+    "Window",
+    "Workers",
+]

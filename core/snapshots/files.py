@@ -1,18 +1,34 @@
 """Archived snapshots as plain image files, and plain image files as archived snapshots.
 
-export:  <path>.part ── filled, flushed ── rename ──> <path>      never half a file of that name
+export:  <path>.<token>.part ── filled, flushed ── link ──> <path>     never half a file of that name
+
+A killed export leaves its .part, which may be deleted. The token keeps two exports to one path apart: with
+a common name the second would fill what the first one links.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..archive import Archive, CreateOptions, Manifest
 from ..dataplane import open_sink, open_source
-from ..spi import Call, Conflict, DiskFormat, FileLocation, Internal, Unavailable
+from ..dataplane.os_errors import os_errors
+from ..spi import (
+    Call,
+    Conflict,
+    DeadlineExceeded,
+    DiskFormat,
+    FileLocation,
+    Internal,
+    Unsupported,
+)
+from .origin import origin_of
 
 
 def export_image(
@@ -22,37 +38,50 @@ def export_image(
 
     Raises:
         Conflict: `path` exists.
+        NotFound: no such snapshot, or no such directory.
+        Unsupported: qemu-img is not installed.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise Conflict(f"{path} exists: it is not overwritten")
     size = archive.show(call, volume=volume, snapshot=snapshot).size
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)  # of an export that was killed
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         _create(part, size, disk_format, call)
         with open_sink(FileLocation(path=part, format=disk_format)) as sink:
             manifest = archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=True)
-            sink.flush()
-        os.link(part, path)  # unlike rename, it refuses to replace what appeared meanwhile
-    except FileExistsError as error:
-        raise Conflict(f"{path} appeared meanwhile: it is not overwritten") from error
+        _give_name(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it must not hide what went wrong before
+            part.unlink()
     return manifest
 
 
-def _create(path: Path, size: int, disk_format: DiskFormat, call: Call) -> None:
+def _create(part: Path, size: int, disk_format: DiskFormat, call: Call) -> None:
+    with os_errors(f"cannot create {part}"), part.open("xb") as file:
+        file.truncate(size if disk_format == "raw" else 0)
     if disk_format == "raw":
-        with path.open("xb") as file:
-            file.truncate(size)
         return
-    command = ["qemu-img", "create", "-q", "-f", disk_format, "--", str(path.absolute()), str(size)]
+    command = ["qemu-img", "create", "-q", "-f", disk_format, "--", str(part.absolute()), str(size)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=call.remaining())
     except FileNotFoundError as error:
-        raise Unavailable("qemu-img is not installed: apt-get install qemu-utils") from error
+        raise Unsupported("qemu-img is not installed: apt-get install qemu-utils") from error
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineExceeded(f"qemu-img took too long to create {part}") from error
     except subprocess.CalledProcessError as error:
-        raise Internal(f"qemu-img could not create {path}: {error.stderr.strip()}") from error
+        raise Internal(f"qemu-img could not create {part}: {error.stderr.strip()}") from error
+
+
+def _give_name(part: Path, path: Path) -> None:
+    with os_errors(f"cannot give {part} the name {path.name}"):
+        try:
+            os.link(part, path)  # unlike rename, it refuses to replace what appeared meanwhile
+        except FileExistsError as error:
+            raise Conflict(f"{path} appeared meanwhile: it is not overwritten") from error
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP) or os.path.lexists(path):
+                raise
+            part.rename(path)  # FAT, SMB and some FUSE file systems have no hard links
 
 
 def import_image(
@@ -65,5 +94,5 @@ def import_image(
         InvalidArgument: not of that format, or it refers to other files.
     """
     with open_source(FileLocation(path=path.absolute(), format=disk_format, read_only=True)) as source:
-        options = CreateOptions(origin=f"file {path.name}"[:200].encode("ascii", "replace").decode())
+        options = CreateOptions(origin=origin_of(f"file {path.name}"))
         return archive.create(source, call, volume=volume, snapshot=snapshot, options=options)

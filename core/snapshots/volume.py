@@ -13,6 +13,9 @@
 Every step can be repeated: a retry finds the cut or the manifest of the run before and goes on from
 there, and never makes a later cut under the same id. The copy goes straight to the store, whatever
 the hypervisor; there is no staging store.
+
+An id alone does not say that a snapshot on the pool and one in the archive are the same cut: another
+volume's may have it, or somebody deleted the one and took a new one. Volume and time must match, too.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from ...transfer_objects.enums import SnapshotLocation
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..access import Mover
 from ..archive import Archive, CreateOptions, Level, Manifest
+from ..archive.canonical import time_text
 from ..dataplane import merge
 from ..pool import Pool
 from ..spi import (
     Call,
     Capability,
+    Conflict,
     DataLoss,
     Extent,
     Guest,
@@ -41,6 +46,7 @@ from ..spi import (
     Volume,
     VolumeSpec,
 )
+from .origin import origin_of
 
 _log = logging.getLogger("bollard.snapshots")
 
@@ -99,7 +105,7 @@ class VolumeSnapshots:
         """
         self._check(location)
         if self.pool.managed and location is SnapshotLocation.STANDARD:
-            return self._taken(self.pool.snapshots.create(volume, snapshot, guest=guest), location)
+            return self._taken(self._cut(volume, snapshot, call, guest), location)
         manifest = self._to_secondary(volume, snapshot, call, parent, guest)
         self.release(volume, snapshot, call)
         return TakenSnapshot(
@@ -127,7 +133,7 @@ class VolumeSnapshots:
             volume=volume,
             snapshot=snapshot,
             location=SnapshotLocation.STANDARD,
-            on_primary=self._on_primary(snapshot),
+            on_primary=self._primary(volume, snapshot, call) is not None,
             archived=manifest,
             created=manifest.created,
         )
@@ -142,8 +148,11 @@ class VolumeSnapshots:
     ) -> Manifest:
         if (manifest := self._archived(volume, snapshot, call)) is not None:
             return manifest
-        self.pool.snapshots.create(volume, snapshot, guest=guest)
+        self._cut(volume, snapshot, call, guest)
         return self.archive_snapshot(volume, snapshot, call, parent=parent)
+
+    def _cut(self, volume: VolumeId, snapshot: SnapshotId, call: Call, guest: Guest | None) -> Snapshot:
+        return self.pool.snapshots.create(volume, snapshot, _step(call), guest=guest)
 
     def _check(self, location: SnapshotLocation) -> None:
         able = self.pool.capabilities().native
@@ -160,9 +169,15 @@ class VolumeSnapshots:
     def archive_snapshot(
         self, volume: VolumeId, snapshot: SnapshotId, call: Call, *, parent: SnapshotId | None = None
     ) -> Manifest:
-        """Copy a snapshot that is on the pool to the archive; it stays on the pool too."""
-        created = self.pool.snapshots.get(snapshot).created
-        changed = self._changed(parent, snapshot)
+        """Copy a snapshot that is on the pool to the archive; it stays on the pool too.
+
+        Raises:
+            NotFound: the pool has no such snapshot of this volume, or the archive no such parent.
+        """
+        cut = self._primary(volume, snapshot, call)
+        if cut is None:
+            raise NotFound(f"pool {self.pool.name!r} has no snapshot {snapshot} of volume {volume}")
+        changed = self._changed(volume, parent, snapshot, call)
         with self.mover.reading_snapshot(self.pool, snapshot) as source:
             return self.archive.create(
                 source,
@@ -171,10 +186,12 @@ class VolumeSnapshots:
                 snapshot=snapshot,
                 parent=parent,
                 changed=changed,
-                options=CreateOptions(created=created, origin=f"{self.pool.name}"),
+                options=CreateOptions(created=cut.created, origin=origin_of(self.pool.name)),
             )
 
-    def _changed(self, parent: SnapshotId | None, snapshot: SnapshotId) -> list[Extent] | None:
+    def _changed(
+        self, volume: VolumeId, parent: SnapshotId | None, snapshot: SnapshotId, call: Call
+    ) -> list[Extent] | None:
         """Return what the storage says has changed, or None: then hashes are compared.
 
         A storage that no longer knows (the parent left the pool, tracking was lost) costs reading,
@@ -182,29 +199,45 @@ class VolumeSnapshots:
         """
         if parent is None or Capability.CHANGED_BLOCKS not in self.pool.capabilities().native:
             return None
+        base = self._primary(volume, parent, call)
+        if base is None or not _same_cut(base, self.archive.show(call, volume=volume, snapshot=parent)):
+            _log.info("the parent %s is no longer on the pool, comparing hashes", parent)
+            return None
         try:
-            return list(merge(self.pool.snapshots.changed(parent, snapshot)))
+            return list(merge(self.pool.snapshots.changed(parent, snapshot, _step(call))))
         except (NotFound, Unsupported, Internal) as error:
             _log.warning("no changed blocks from %s to %s, comparing hashes: %s", parent, snapshot, error)
             return None
 
     def release(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> None:
-        """Remove the primary copy, but only after the archived one was read back and found whole."""
-        if not self._on_primary(snapshot):
+        """Remove the primary copy, but only after the archived one was read back and found whole.
+
+        Raises:
+            NotFound: it is not in the archive.
+            Conflict: the pool and the archive have two different cuts of this id.
+            DataLoss: the archived copy is damaged. In all three cases the primary one stays.
+        """
+        primary = self._primary(volume, snapshot, call)
+        if primary is None:
             return
-        report = self.archive.verify(call, volume=volume, snapshot=snapshot, level=self.verify)
+        if not _same_cut(primary, self.archive.show(call, volume=volume, snapshot=snapshot)):
+            raise Conflict(
+                f"snapshot {snapshot} of {volume} on the pool is another cut than the archived one"
+            )
+        report = self.archive.verify(_step(call), volume=volume, snapshot=snapshot, level=self.verify)
         if report.problems:
             raise DataLoss(
                 f"the archived copy of {snapshot} is damaged, the primary one stays: {report.problems[0]}"
             )
-        self.pool.snapshots.delete(snapshot)
+        self.pool.snapshots.delete(snapshot, _step(call))
 
-    def _on_primary(self, snapshot: SnapshotId) -> bool:
+    def _primary(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Snapshot | None:
+        """Return the pool's snapshot of this id, if it is of this volume."""
         try:
-            self.pool.snapshots.get(snapshot)
+            found = self.pool.snapshots.get(snapshot, _step(call))
         except NotFound:
-            return False
-        return True
+            return None
+        return found if found.volume == volume else None
 
     def _archived(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Manifest | None:
         try:
@@ -235,23 +268,39 @@ class VolumeSnapshots:
     ) -> Volume:
         """Make a new volume on the pool from an archived snapshot, of this or any other pool.
 
-        A volume that a failed restore half filled is removed again (after a crash: by the sweep).
+        A volume that a failed restore half filled is removed again; after a crash by the next restore
+        of this machine, or by the sweep.
 
         Raises:
             Conflict: `target` exists with another size.
         """
+        # Else a half-filled `target` of a killed run would be filled again here, and removed by a later
+        # sweep, which does not know that it has become whole.
+        self.mover.sweep_pool(self.pool)
         size = self.archive.show(call, volume=volume, snapshot=snapshot).size
-        fresh = not self._exists(target)
+        fresh = not self._exists(target, call)
         with self.mover.filling_volume(self.pool, target) if fresh else contextlib.nullcontext():
-            made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name))
+            made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name), _step(call))
             with self.mover.writing_volume(self.pool, target) as sink:
                 self.archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
-                sink.flush()
         return made
 
-    def _exists(self, volume: VolumeId) -> bool:
+    def _exists(self, volume: VolumeId, call: Call) -> bool:
         try:
-            self.pool.volumes.get(volume)
+            self.pool.volumes.get(volume, _step(call))
         except NotFound:
             return False
         return True
+
+
+def _step(call: Call) -> Call:
+    """Return a call for one step within `call`, with a request id of its own and without its progress.
+
+    A copy of a big volume takes longer than the pool's usual timeout; a backend that deduplicates by
+    request id must not take the deletion for the creation; and who watches bytes wants no other figures.
+    """
+    return Call(deadline=call.deadline, cancel=call.cancel, clock=call.clock)
+
+
+def _same_cut(found: Snapshot, manifest: Manifest) -> bool:
+    return time_text(int(found.created.timestamp() * 1000)) == manifest.created

@@ -6,6 +6,7 @@ No globals and no thread-locals: a driver that needs the deadline has it in its 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -70,8 +71,8 @@ class Call:
         Raises:
             DeadlineExceeded: when nothing is left (outcome not applied: the next step has not begun).
         """
-        self.check()
-        left = at_most if self.deadline is None else self.deadline - self.clock()
+        left = self._left()
+        self._refuse(left, Outcome.NOT_APPLIED)
         return min(at_most, left)
 
     def check(self, outcome: Outcome = Outcome.NOT_APPLIED) -> None:
@@ -83,7 +84,14 @@ class Call:
         Raises:
             DeadlineExceeded: naming which of the two it was.
         """
+        self._refuse(self._left(), outcome)
+
+    def _left(self) -> float:
+        return math.inf if self.deadline is None else self.deadline - self.clock()
+
+    def _refuse(self, left: float, outcome: Outcome) -> None:
+        """Take `left` as read once: a second reading could turn it into a negative timeout."""
         if self.cancel.is_set():
             raise DeadlineExceeded("the call was cancelled", outcome=outcome)
-        if self.deadline is not None and self.clock() >= self.deadline:
+        if left <= 0:
             raise DeadlineExceeded("the call's deadline has passed", outcome=outcome)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ...transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, VmSnapshotId, VolumeId
 from ...transfer_objects.secret import Secret
+from .errors import InvalidArgument
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
 
 T = TypeVar("T")
+Listed = TypeVar("Listed", bound=_HasId)
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 # A driver's private data travels with the object through databases and messages.
@@ -186,3 +195,20 @@ class Page(Generic[T]):
 
     items: Sequence[T]
     after: str | None = None
+
+    @staticmethod
+    def first(items: Iterable[Listed], limit: int) -> Page[Listed]:
+        """Return the page of the first `limit` items; its cursor is the last one's id.
+
+        Args:
+            items: what lies behind the cursor that was asked for, sorted by id; one more than the
+                page holds is looked at, to know whether it is the last page.
+            limit: items on a page.
+
+        Raises:
+            InvalidArgument: `limit` is below 1.
+        """
+        if limit < 1:
+            raise InvalidArgument(f"limit must be at least 1, got {limit}")
+        taken = list(islice(items, limit + 1))
+        return Page(items=taken[:limit], after=taken[limit - 1].id if len(taken) > limit else None)

@@ -13,10 +13,12 @@ A secret may be written as a reference: {"env": "NAME"} or {"file": "/path"}.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,15 +67,22 @@ class _Kind(NamedTuple):
 
 
 def _kind(hint: Any) -> _Kind:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [a for a in typing.get_args(hint) if a is not type(None)]
-        return _Kind(inner[0], nullable=True)
-    return _Kind(hint, nullable=False)
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = typing.get_args(hint) if union else (hint,)
+    inner = [p for p in parts if p is not type(None)]
+    if len(inner) != 1 or (inner[0] is not Secret and inner[0] not in _JSON_TYPES):
+        raise TypeError(f"{hint} is not a type of option")
+    return _Kind(inner[0], nullable=len(parts) > 1)
 
 
 def _fields(cls: type[Any]) -> list[tuple[dataclasses.Field[Any], _Kind]]:
+    """Return the options; a wrong declaration is the vendor's bug and gives `TypeError`."""
     hints = typing.get_type_hints(cls)
-    return [(f, _kind(hints[f.name])) for f in dataclasses.fields(cls)]
+    fields = [(f, _kind(hints[f.name])) for f in dataclasses.fields(cls)]
+    for field, kind in fields:
+        if field.metadata.get("option", {}).get("secret") and kind.base is not Secret:
+            raise TypeError(f"option {field.name!r} is secret, so its type must be Secret")
+    return fields
 
 
 def parse_options(cls: type[T], raw: Mapping[str, Any]) -> T:
@@ -101,12 +110,27 @@ def _parse_one(field: dataclasses.Field[Any], kind: _Kind, value: Any) -> Any:
     if base is Secret:
         return _parse_secret(field.name, value)
     if base is Path and isinstance(value, str | Path):
+        _check_rules(field, str(value))
         return Path(value)
-    if base is float and type(value) is int:
-        value = float(value)
+    if type(value) in (int, float):
+        value = _number(field.name, base, value)
     if type(value) is not base:
         raise InvalidArgument(f"option {field.name!r} must be of type {_JSON_TYPES[base]}, got {value!r}")
     _check_rules(field, value)
+    return value
+
+
+def _number(name: str, base: type, value: int | float) -> int | float:
+    """Return 3 as 3.0 or 3.0 as 3, as declared: JSON has one kind of number, and so has our schema."""
+    if base is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if base is float:
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):  # NaN passes every comparison with a minimum
+            raise InvalidArgument(f"option {name!r} must be a finite number")
     return value
 
 
@@ -129,17 +153,32 @@ def _parse_secret(name: str, value: Any) -> Secret:
         return value
     if isinstance(value, str):
         return Secret(value)
-    if isinstance(value, Mapping) and set(value) == {"env"}:
-        found = os.environ.get(str(value["env"]))
-        if found is None:
-            raise InvalidArgument(f"option {name!r}: environment variable {value['env']!r} is not set")
-        return Secret(found)
-    if isinstance(value, Mapping) and set(value) == {"file"}:
-        try:
-            return Secret(Path(str(value["file"])).read_text(encoding="utf-8").rstrip("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidArgument(f"option {name!r}: cannot read the file {value['file']!r}") from error
+    if isinstance(value, Mapping) and len(value) == 1:
+        [(kind, reference)] = value.items()
+        if isinstance(reference, str) and kind in _REFERENCES:
+            return _REFERENCES[kind](name, reference)
     raise InvalidArgument(f"option {name!r} must be a string, {{env = NAME}} or {{file = PATH}}")
+
+
+def _secret_of_env(name: str, variable: str) -> Secret:
+    found = os.environ.get(variable)
+    if found is None:
+        raise InvalidArgument(f"option {name!r}: environment variable {variable!r} is not set")
+    return Secret(found)
+
+
+def _secret_of_file(name: str, path: str) -> Secret:
+    try:
+        text = Path(path).read_bytes().decode(errors="replace")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InvalidArgument(f"option {name!r}: cannot read the file {path!r}") from error
+    # Not by `except UnicodeDecodeError`: that exception carries the bytes, and its repr shows them.
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        raise InvalidArgument(f"option {name!r}: the file {path!r} is not UTF-8 text")
+    return Secret(text.rstrip("\n"))
+
+
+_REFERENCES: Mapping[str, Callable[[str, str], Secret]] = {"env": _secret_of_env, "file": _secret_of_file}
 
 
 def options_schema(cls: type[Any]) -> dict[str, Any]:
@@ -160,17 +199,16 @@ def options_schema(cls: type[Any]) -> dict[str, Any]:
 
 def _property(field: dataclasses.Field[Any], kind: _Kind) -> dict[str, Any]:
     rules = field.metadata.get("option", {})
+    description = rules.get("help", "")
     if kind.base is Secret:
-        reference = [{"type": "object", "required": [k], "maxProperties": 1} for k in ("env", "file")]
-        return {"anyOf": [{"type": "string"}, *reference], "description": rules["help"], "writeOnly": True}
+        return {"anyOf": _secret_shapes(kind), "description": description, "writeOnly": True}
     name = _JSON_TYPES[kind.base]
-    prop: dict[str, Any] = {
-        "type": [name, "null"] if kind.nullable else name,
-        "description": rules.get("help", ""),
-    }
+    prop: dict[str, Any] = {"type": [name, "null"] if kind.nullable else name, "description": description}
     prop |= {k: rules[k] for k in ("minimum", "maximum") if rules.get(k) is not None}
     if rules.get("choices"):
-        prop["enum"] = list(rules["choices"])
+        prop["enum"] = [*rules["choices"], *([None] if kind.nullable else [])]
+    elif name == "string":
+        prop["not"] = {"pattern": "[\\u0000-\\u001f]"}
     if rules.get("example"):
         prop["examples"] = [rules["example"]]
     if field.default is not dataclasses.MISSING and field.default is not None:
@@ -178,12 +216,20 @@ def _property(field: dataclasses.Field[Any], kind: _Kind) -> dict[str, Any]:
     return prop
 
 
+def _secret_shapes(kind: _Kind) -> list[dict[str, Any]]:
+    shapes: list[dict[str, Any]] = [
+        {"type": "object", "required": [key], "maxProperties": 1, "properties": {key: {"type": "string"}}}
+        for key in _REFERENCES
+    ]
+    return [{"type": "string"}, *shapes, *([{"type": "null"}] if kind.nullable else [])]
+
+
 def options_toml(cls: type[Any]) -> str:
     """Return a commented TOML template of the options, required ones first."""
     lines = []
     for field, kind in sorted(_fields(cls), key=lambda x: x[0].default is not dataclasses.MISSING):
         base, rules = kind.base, field.metadata.get("option", {})
-        lines.append(f"# {rules.get('help', '')}")
+        lines.append("# " + " ".join(rules.get("help", "").split()))
         value = "{ env = 'NAME' }" if base is Secret else _toml_value(field, base, rules)
         comment = "" if field.default is dataclasses.MISSING else "# "
         lines.append(f"{comment}{field.name} = {value}")
@@ -191,9 +237,13 @@ def options_toml(cls: type[Any]) -> str:
 
 
 def _toml_value(field: dataclasses.Field[Any], base: type, rules: Mapping[str, Any]) -> str:
+    """Return the default, else the example, else the least that the rules allow, as TOML."""
     default = field.default if field.default not in (dataclasses.MISSING, None) else None
     if base is bool:
         return str(bool(default)).lower()
     if base in (int, float):
-        return str(default if default is not None else rules.get("example") or 0)
-    return f"'{default if default is not None else rules.get('example', '')}'"
+        return str(default if default is not None else rules.get("example") or rules.get("minimum") or 0)
+    fallback = rules.get("example") or next(iter(rules.get("choices", ())), "")
+    text = str(default) if default is not None else fallback
+    # TOML's basic strings are JSON's, save that DEL must be escaped, too.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

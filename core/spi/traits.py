@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import InvalidArgument, LimitExceeded
+
 GIB = 1024**3
 TIB = 1024**4
 
@@ -39,6 +41,19 @@ class Traits:
     max_snapshots_per_volume: int | None = None
     space_freed_within: float = 0.0
     concurrent_calls: bool = True
+
+    def rounded(self, size: int) -> int:
+        """Return the bytes that a volume of `size` gets: what [vol.size] and [vol.bounds] ask for.
+
+        Raises:
+            InvalidArgument: below `min_size`.
+            LimitExceeded: above `max_size`.
+        """
+        if size < self.min_size:
+            raise InvalidArgument(f"size must be at least {self.min_size} bytes here, got {size}")
+        if size > self.max_size:
+            raise LimitExceeded(f"size must be at most {self.max_size} bytes here, got {size}")
+        return -(-size // self.size_granularity) * self.size_granularity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,245 @@
+"""The archive as its users see it: one object over one secondary store."""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ..dataplane.api import BlockSink, BlockSource
+from ..spi.call import Call
+from ..spi.errors import Conflict, InvalidArgument
+from ..spi.model import Extent
+from .begin import Beginning
+from .collect import Collected, Collector, remove_manifest
+from .create import CreateOptions, Creation
+from .intent import Timing, WallClock
+from .manifest import Manifest
+from .names import VERSION, check_id, manifest_key, parse, volume_prefix
+from .parallel import Workers
+from .rescue import publish_rescue
+from .restore import restore
+from .store import Store, head_size, keys_under, load_manifest
+from .verify import Level, Report, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A snapshot in a listing."""
+
+    volume: str
+    snapshot: str
+
+
+class Archive:
+    """Snapshots on a secondary store, in the format of docs/archive-format.md.
+
+    Any number of `Archive` objects, in any number of processes, may work on one store at a time.
+
+    Args:
+        store: an opened driver; its owner closes it.
+        writer: who archives; a later run with the same name takes over at once what an earlier one
+            began, another name waits for the end of the lease. A job's id is right.
+        clock: seconds since the epoch; hosts may differ by less than `timing.grace`.
+        new_attempt: makes an id that was never used before.
+        timing: leases.
+        workers: how much runs at once.
+        pause: waits so many seconds (collect, on stores whose listing lags); for tests.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        writer: str = "",
+        clock: WallClock = time.time,
+        new_attempt: Callable[[], str] = lambda: uuid.uuid4().hex[:12],
+        timing: Timing = Timing(),  # noqa: B008 - frozen
+        workers: Workers = Workers(),  # noqa: B008 - frozen
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self._store = store
+        self._writer = writer or socket.gethostname()
+        self._clock = clock
+        self._new_attempt = new_attempt
+        self._timing = timing
+        self._workers = workers
+        self._pause = pause
+
+    def create(
+        self,
+        source: BlockSource,
+        call: Call,
+        *,
+        volume: str,
+        snapshot: str,
+        parent: str | None = None,
+        changed: Iterable[Extent] | None = None,
+        options: CreateOptions = CreateOptions(),  # noqa: B008 - frozen
+    ) -> Manifest:
+        """Archive a snapshot; safe to repeat after any failure, finished parts are not sent again.
+
+        Args:
+            source: the snapshot, which must not change; cloned for each worker.
+            call: `progress` is called with bytes looked at, of all.
+            parent: a snapshot of the same volume in the archive: store only what differs from it.
+            changed: what may differ, sorted (from the driver's changed blocks); nothing else is read.
+                None: everything is read and compared by hash.
+
+        Raises:
+            NotFound: the parent is not in the archive, or was deleted just now.
+            Conflict: the id has another size or parent in the archive, or our intent was removed.
+            Busy: another writer is at it (with `retry_after`).
+            DeadlineExceeded: the call's time, or the lease, is over; or it was cancelled.
+            DataLoss: the source or a part of the parent is damaged.
+        """
+        check_id("volume", volume)
+        check_id("snapshot", snapshot)
+        if changed is not None and parent is None:
+            raise InvalidArgument("changed blocks need the parent that they differ from")
+        if snapshot == parent:
+            raise InvalidArgument("a snapshot cannot be its own parent")
+        if self._has(call, volume, snapshot):
+            manifest = load_manifest(self._store, volume, snapshot, call)
+        else:
+            beginning = Beginning(
+                store=self._store,
+                volume=volume,
+                snapshot=snapshot,
+                attempt=check_id("attempt", self._new_attempt()),
+                writer=self._writer,
+                clock=self._clock,
+                timing=self._timing,
+            )
+            begun = beginning.begin(parent, call)
+            publish_rescue(self._store, call)
+            options = replace(options, created=options.created or datetime.fromtimestamp(self._clock(), UTC))
+            manifest = Creation(self._store, begun, options, self._workers).run(source, changed, call)
+        if (manifest.size, manifest.parent) != (source.size, parent):
+            text = f"{volume}/{snapshot} is in the archive with {manifest.size} bytes and the parent"
+            raise Conflict(f"{text} {manifest.parent}, not {source.size} and {parent}")
+        return manifest
+
+    def restore(
+        self,
+        sink: BlockSink,
+        call: Call,
+        *,
+        volume: str,
+        snapshot: str,
+        offset: int = 0,
+        length: int | None = None,
+        sink_is_zero: bool = False,
+    ) -> Manifest:
+        """Write a snapshot, or a range of it, to the same place in `sink`; checks everything it writes.
+
+        Args:
+            offset: first byte; `length` in bytes, None: to the end of the image.
+            sink_is_zero: the sink is new and reads as zeros, so zeros need not be written.
+
+        Raises:
+            NotFound: no such snapshot.
+            InvalidArgument: the sink is too small, or the range leaves the image.
+            DataLoss: the archive is damaged; the message names the part.
+        """
+        manifest = self.show(call, volume=volume, snapshot=snapshot)
+        restore(
+            self._store,
+            manifest,
+            sink,
+            call,
+            offset=offset,
+            length=length,
+            sink_is_zero=sink_is_zero,
+            workers=self._workers,
+        )
+        return manifest
+
+    def verify(
+        self,
+        call: Call,
+        *,
+        volume: str,
+        snapshot: str,
+        level: Level = Level.DIGEST,
+        percent: float = 100.0,
+        seed: int = 0,
+    ) -> Report:
+        """Check a snapshot, or a sample of its windows; see `verify.py` for the levels.
+
+        Raises:
+            NotFound: no such snapshot.
+            DataLoss: the manifest itself is damaged; whatever else is wrong is in the report.
+        """
+        manifest = self.show(call, volume=volume, snapshot=snapshot)
+        return verify(
+            self._store, manifest, call, level=level, percent=percent, seed=seed, workers=self._workers
+        )
+
+    def show(self, call: Call, *, volume: str, snapshot: str) -> Manifest:
+        """Return the manifest of a snapshot.
+
+        Raises:
+            NotFound: no such snapshot.
+            DataLoss: the manifest is damaged.
+        """
+        check_id("volume", volume)
+        return load_manifest(self._store, volume, check_id("snapshot", snapshot), call)
+
+    def _has(self, call: Call, volume: str, snapshot: str) -> bool:
+        return head_size(self._store, manifest_key(volume, snapshot), call) is not None
+
+    def list(self, call: Call, *, volume: str | None = None, known: Iterable[str] = ()) -> Iterator[Entry]:
+        """Yield the snapshots in the archive, those of one volume or all.
+
+        Args:
+            known: ids of snapshots of `volume` to ask for even if a lagging listing does not show them.
+        """
+        prefix = volume_prefix(check_id("volume", volume)) if volume else f"{VERSION}/"
+        missing = set(known) if volume else set()
+        for item in keys_under(self._store, prefix, call):
+            key = parse(item.key)
+            if key and not key.attempt:
+                missing.discard(key.snapshot)
+                yield Entry(key.volume, key.snapshot)
+        for snapshot in sorted(missing):
+            if volume and self._has(call, volume, snapshot):
+                yield Entry(volume, snapshot)
+
+    def volumes(self, call: Call) -> tuple[str, ...]:
+        """Return the volumes that have anything in the archive, also if it is only a killed run's parts."""
+        keys = (parse(item.key) for item in keys_under(self._store, f"{VERSION}/", call))
+        return tuple(sorted({key.volume for key in keys if key}))
+
+    def delete(
+        self, call: Call, *, volume: str, snapshot: str, known: Iterable[str] | None = None
+    ) -> Collected | None:
+        """Delete a snapshot, then free what it alone used; increments made from it stay whole.
+
+        A missing snapshot is fine. Returns None if the store's listing lags and `known` was not given:
+        the snapshot is gone then, its space is freed by the next `collect`.
+        """
+        check_id("volume", volume)
+        remove_manifest(self._store, volume, check_id("snapshot", snapshot), call)
+        if known is None and not self._store.traits().listing_consistent:
+            return None
+        return self.collect(call, volume=volume, known=known)
+
+    def collect(self, call: Call, *, volume: str, known: Iterable[str] | None = None) -> Collected:
+        """Remove what no snapshot and no running backup of a volume needs.
+
+        Args:
+            known: ids of the snapshots of this volume that the caller has begun to archive and not yet
+                deleted. Required where `StoreTraits.listing_consistent` is False.
+
+        Raises:
+            InvalidArgument: `known` is required.
+            DataLoss: a manifest or intent is damaged; nothing was removed.
+        """
+        check_id("volume", volume)
+        known = None if known is None else [check_id("snapshot", snapshot) for snapshot in known]
+        collector = Collector(self._store, volume, self._clock, self._timing, known, self._pause)
+        return collector.collect(call)

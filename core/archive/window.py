@@ -1,0 +1,156 @@
+"""One window on its way into the archive: read what may have changed, hash it, decide, build the part.
+
+granule      0    1    2    3    4    5
+old hashes   A    B    -    C    C    -        of the parent (HASHES of its newest part)
+may differ        x    x    x                  the task's ranges; nothing else is read
+new hashes   A    B'   D    -    C    -        -> delta: 1 and 2 data (one frame), 3 zero
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from ..dataplane.api import BlockSource
+from ..dataplane.extents import align
+from ..spi.call import Call
+from ..spi.model import ExtentKind
+from .digest import HASH, ZERO, granule_hash, window_digest
+from .part import MAX_FRAME, Compression, Member, Region, build
+from .pieces import Joined
+from .plan import Task, changed_granules, store_whole
+
+
+class Content(NamedTuple):
+    """What is to be stored of a window.
+
+    `digest` is None if it is all zero: then it needs no parts at all. `part` is None if nothing changed.
+    `whole` says that `part` replaces all layers that there are.
+    """
+
+    digest: str | None
+    part: Joined | None
+    whole: bool
+
+
+class WindowReader:
+    """A window in a worker's buffer.
+
+    Args:
+        source: read from here; belongs to this worker.
+        buffer: at least as long as the window; must not be touched until the part is stored.
+        region: the window.
+        call: looked at between reads.
+    """
+
+    def __init__(self, source: BlockSource, buffer: memoryview, region: Region, call: Call) -> None:
+        self._source = source
+        self._buffer = buffer
+        self._region = region
+        self._call = call
+        self._examined = bytearray(region.granules)
+        self.hashes = bytearray(region.granules * HASH)
+
+    def assume(self, hashes: bytes) -> None:
+        """Take over the hashes of the parent for what will not be read."""
+        self.hashes[:] = hashes
+
+    def examine(self, offset: int, length: int) -> None:
+        """Read and hash a range of the volume, aligned to granules; what has been read is skipped."""
+        granule = self._region.granule
+        first = (offset - self._region.offset) // granule
+        indices = range(first, first + -(-length // granule))
+        for fresh, run in groupby(indices, key=lambda i: not self._examined[i]):
+            if fresh:
+                self._examine_run(list(run))
+
+    def _examine_run(self, run: list[int]) -> None:
+        start, end = self._position(run[0]), self._position(run[-1] + 1)
+        self.hashes[run[0] * HASH : (run[-1] + 1) * HASH] = ZERO * len(run)
+        self._examined[run[0] : run[-1] + 1] = b"\1" * len(run)
+        base = self._region.offset
+        extents = self._source.extents(base + start, end - start)
+        limit = base + self._region.length
+        for extent in align((e for e in extents if e.kind is ExtentKind.DATA), self._region.granule, limit):
+            self._read(extent.offset - base, extent.end - base)
+
+    def _read(self, start: int, end: int) -> None:
+        granule = self._region.granule
+        for begin in range(start, end, MAX_FRAME):
+            self._call.check()
+            stop = min(begin + MAX_FRAME, end)
+            self._source.read_into(self._region.offset + begin, self._buffer[begin:stop])
+        for begin in range(start, end, granule):
+            i = begin // granule
+            self.hashes[i * HASH : (i + 1) * HASH] = granule_hash(
+                self._buffer[begin : min(begin + granule, end)], granule
+            )
+
+    def members(self, granules: Iterable[int], *, zeros: bool) -> Iterator[Member]:
+        """Yield these granules as frames of data, and with `zeros` the empty ones as ranges of zeros."""
+        for run in _runs(granules, self._is_zero):
+            start, end = self._position(run[0]), self._position(run[-1] + 1)
+            if self._is_zero(run[0]):
+                if zeros:
+                    yield Member(self._region.offset + start, end - start, None)
+                continue
+            step = max(MAX_FRAME, self._region.granule)
+            for begin in range(start, end, step):
+                data = self._buffer[begin : min(begin + step, end)]
+                yield Member(self._region.offset + begin, len(data), data)
+
+    def data_granules(self) -> int:
+        """Return how many granules are not zero."""
+        return sum(not self._is_zero(i) for i in range(self._region.granules))
+
+    def _is_zero(self, index: int) -> bool:
+        return self.hashes[index * HASH : (index + 1) * HASH] == ZERO
+
+    def _position(self, index: int) -> int:
+        return min(index * self._region.granule, self._region.length)
+
+
+def _runs(granules: Iterable[int], kind: Callable[[int], bool]) -> Iterator[list[int]]:
+    """Split sorted indices into runs that are adjacent and of one kind."""
+    run: list[int] = []
+    for index in granules:
+        if run and (index != run[-1] + 1 or kind(index) != kind(run[-1])):
+            yield run
+            run = []
+        run.append(index)
+    if run:
+        yield run
+
+
+def capture(
+    reader: WindowReader, task: Task, fetch_old: Callable[[], bytes | None], compression: Compression
+) -> Content:
+    """Find out what to store of a window.
+
+    Args:
+        fetch_old: returns the granule hashes of `task.base`; called only when they are needed.
+    """
+    old = fetch_old() if task.base and task.ranges is not None else None
+    if old is not None and task.ranges is not None:
+        reader.assume(old)
+        for offset, length in task.ranges:
+            reader.examine(offset, length)
+    else:
+        reader.examine(task.offset, task.length)
+    digest = window_digest(reader.hashes)
+    if digest is None or (task.base and task.base.digest == digest):
+        return Content(digest, None, whole=False)
+    if task.base and old is None:
+        old = fetch_old()
+    layers = len(task.base.parts) if task.base and old is not None else 0
+    changed = changed_granules(old, reader.hashes)
+    if store_whole(layers, len(changed), reader.data_granules()):
+        reader.examine(task.offset, task.length)
+        digest = window_digest(reader.hashes)  # the driver may have missed a change: what is read counts
+        if digest is None:
+            return Content(None, None, whole=True)
+        members = reader.members(range(len(reader.hashes) // HASH), zeros=False)
+        return Content(digest, build(members, bytes(reader.hashes), compression), whole=True)
+    members = reader.members(changed, zeros=True)
+    return Content(digest, build(members, bytes(reader.hashes), compression), whole=False)
