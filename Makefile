@@ -1,7 +1,7 @@
 # Few targets, the same for people and for CI. `make demo` and `make test` do all their set-up themselves.
 #
 #   make demo      the whole story on this machine, in under two minutes
-#   make test      every test, with coverage (pass options to pytest with ARGS='-k archive')
+#   make test      the tests, with coverage (all of them with CI=true; options with ARGS='-k archive')
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
 #   make bench     the benchmarks
 #   make docs      the documentation as a web site, in site/
@@ -34,8 +34,11 @@ setup: .make/venv
 demo: setup
 	@$(BIN)/bollard demo
 
+# A developer's run leaves the tests marked `slow` to CI; `make test CI=true` runs everything.
+SLOW := $(if $(filter true,$(CI)),,-m "not slow")
+
 test: setup
-	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest $(SLOW) -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
 
 check: setup .typing/bollard
 	$(BIN)/ruff format --check .

@@ -15,3 +15,18 @@ _.readable, _.readinto, _.readall
 # ... and http.server, socketserver and Werkzeug these on its server.
 _.protocol_version, _.disable_nagle_algorithm, _.run_wsgi, _.handle_expect_100, _.version_string
 _.process_request, _.handle_error
+
+# zipfile asks its file for this, and writes these of a member.
+_.seekable, _.create_system, _.external_attr
+
+# pytest calls and reads these of our collector and reports.
+_._getobj, _.longrepr
+
+# Python's dir() calls it (PEP 562).
+__dir__
+
+# Defects are switched on by these names over HTTP.
+agent_timeout, corrupt_first_read, drop_connection_midway, short_body, lost_reply
+
+# Entry point of the example's own distribution.
+AcmeDriver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,9 +47,11 @@ app.command()(drivers.drivers)
 def main() -> None:
     """Run the command line; the process edge where errors become messages and exit codes.
 
-    Typer prints its own errors (usage, exit code 2) and handles Ctrl-C (130).
+    Typer prints its own errors (usage, exit code 2) and handles Ctrl-C (130). SIGTERM ends a command in
+    the same way: what it made for the time being is undone, not left to the next sweep.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
-    except (StorageError, PluginError) as error:
+    except (StorageError, PluginError, OSError) as error:
         sys.exit(report(error, as_json="--json" in sys.argv))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ..core.archive import Archive, Level, Manifest, Report
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
 from ..core.spi import Call, DiskFormat
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
-from .context import JsonFlag, PoolName, StoreName
+from .context import LONGEST, JsonFlag, PoolName, StoreName
 from .output import err, out, print_json, show, show_rows, size_text, transfer
 
 app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
@@ -24,14 +25,11 @@ VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
 FormatOption = Annotated[DiskFormat, typer.Option("--format", help="Format of the file; never guessed.")]
 
-# A full of a big volume over a slow link takes a night, not more.
-LONGEST = 24 * 3600.0
-
 
 @contextmanager
-def _job(ctx: typer.Context, title: str, json: bool) -> Iterator[Call]:
+def _job(ctx: typer.Context, title: str, json: bool, *, steps: bool = False) -> Iterator[Call]:
     """Yield a call that shows its progress."""
-    with transfer(title, quiet=json or context.settings(ctx).quiet) as progress:
+    with transfer(title, quiet=json or context.settings(ctx).quiet, steps=steps) as progress:
         yield Call.within(LONGEST, progress=progress)
 
 
@@ -58,6 +56,8 @@ def create(
 ) -> None:
     """Snapshot a volume and archive it. Repeat the command with the same ids after any failure."""
     ids = VolumeId(volume), SnapshotId(snapshot or new_id("snap"))
+    if not snapshot:
+        err.print(f"The snapshot's id is {ids[1]}.")  # who repeats the command needs it
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
         service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
         with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
@@ -134,7 +134,8 @@ def verify(
     json: JsonFlag = False,
 ) -> None:
     """Check an archived snapshot; exit code 8 if it is damaged."""
-    with _archive(ctx, store) as archive, _job(ctx, f"verifying {volume}/{snapshot}", json) as call:
+    title = f"verifying {volume}/{snapshot}"
+    with _archive(ctx, store) as archive, _job(ctx, title, json, steps=True) as call:
         report = archive.verify(
             call, volume=volume, snapshot=snapshot, level=Level(level), percent=percent, seed=seed
         )
@@ -149,7 +150,7 @@ def _show_report(report: Report, json: bool) -> None:
         print_json(body | {"size": report.size, "problems": [p.message for p in report.problems]})
         return
     for problem in report.problems:
-        err.print(f"[red]damaged[/red]: {problem.message}")
+        err.print(f"[red]damaged[/red]: {escape(problem.message)}", soft_wrap=True)
     verdict = "[green]whole[/green]" if report.ok else f"[red]{len(report.problems)} problems[/red]"
     out.print(f"{report.parts} parts, {size_text(report.size)}, level {report.level.name}: {verdict}")
 

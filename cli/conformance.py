@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from ..conformance.model import Result, Verdict
 from ..conformance.report import result_json, write_result
 from ..conformance.run import run_suite
 from .context import JsonFlag
@@ -41,9 +43,22 @@ def run(
     if json:
         print_json(result_json(verdict))
     else:
-        colour = "green" if verdict.conformant else "red"
-        out.print(f"[bold {colour}]{verdict.line()}[/]")
+        _show(verdict)
     if not verdict.outcomes:
         err.print("No check ran: does --select match anything?")
     if not verdict.conformant:
         raise typer.Exit(NOT_CONFORMANT)
+
+
+def _show(verdict: Verdict) -> None:
+    """Print what a person works from: each finding with its sentence of the contract, then the verdict."""
+    for outcome in verdict.outcomes:
+        if outcome.result in (Result.FAIL, Result.ERROR):
+            out.print(f"[bold red]{outcome.result}[/] [bold]{outcome.check.id}[/] \\[{outcome.check.rule}]")
+            out.print(f"     {outcome.check.what}", style="dim", markup=False)
+            out.print(f"     {outcome.message}", markup=False)
+    refused = sorted({o.message for o in verdict.outcomes if o.result is Result.REFUSED})
+    if refused:
+        out.print(f"refused as it should be: {'; '.join(refused)}", markup=False)
+    colour = "green" if verdict.conformant else "red"
+    out.print(f"[bold {colour}]{escape(verdict.line())}[/]")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..core.access import Mover
-from ..core.config import Backend, Config, load_config
+from ..core.config import Config, load_config
 from ..core.journal import Journal
 from ..core.mover import mover_host, state_directory
 from ..core.pool import Pool, open_pool
@@ -21,9 +21,12 @@ class Settings:
     """The options that stand before the command."""
 
     config: Path | None = None
-    json: bool = False
     quiet: bool = False
 
+
+# A full of a big volume over a slow link takes a night, not more; without reflinks the qcow2 driver copies
+# the whole volume for a snapshot.
+LONGEST = 24 * 3600.0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 PoolName = Annotated[str, typer.Option("--pool", "-p", help="A pool of the configuration.")]
@@ -43,12 +46,8 @@ def config(ctx: typer.Context) -> Config:
 
 def pool(ctx: typer.Context, name: str) -> Pool:
     """Open a pool of the configuration; use it in a `with` block."""
-    return open_backend_pool(config(ctx).pool(name))
-
-
-def open_backend_pool(backend: Backend) -> Pool:
-    """Open one configured pool."""
-    return open_pool(backend.name, backend.driver, backend.options)
+    backend = config(ctx).pool(name)
+    return open_pool(backend.name, backend.driver, backend.options, timeout=LONGEST)
 
 
 def store(ctx: typer.Context, name: str) -> Store:

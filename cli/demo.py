@@ -35,7 +35,7 @@ from ..core.journal import Journal
 from ..core.mover import mover_host
 from ..core.pool import Pool, open_pool
 from ..core.snapshots import VolumeSnapshots
-from ..core.spi import Call, FileLocation, Unavailable, VolumeSpec
+from ..core.spi import Call, FileLocation, InvalidArgument, Unsupported, VolumeSpec
 from ..core.store import Store, open_store
 from ..simulators.process import SimulatorProcess
 from ..transfer_objects.enums import SnapshotLocation
@@ -78,15 +78,20 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Snapshot, archive, wipe, restore and compare, on simulated backends with real bytes."""
-    for tool in ("qemu-img", "mke2fs"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"the demo needs {tool}: apt-get install qemu-utils e2fsprogs")
+    for tool in ("qemu-img", "qemu-nbd", "mke2fs"):
+        if _which(tool) is None:
+            raise Unsupported(f"the demo needs {tool}: apt-get install qemu-utils e2fsprogs")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bollard-demo-") as name, ExitStack() as undo:
         stage = _set_up(Path(name), undo, quiet=json)
         _file_story(stage, size, data)
         _array_story(stage, size // 4)
     _summary(stage, time.monotonic() - began, as_json=json)
+
+
+def _which(tool: str) -> str | None:
+    """Find a tool; Debian keeps mke2fs where an ordinary user's PATH does not look."""
+    return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
 def _set_up(directory: Path, undo: ExitStack, *, quiet: bool) -> _Stage:
@@ -168,12 +173,17 @@ def _fill_with_files(stage: _Stage, volume: VolumeId, size: int, data: int) -> N
     tree, image = stage.directory / "tree", stage.directory / "ext4.raw"
     tree.mkdir()
     chooser = random.Random(2026)  # noqa: S311 - test data, the same in every demo
-    for number in range(max(1, data // (8 * MIB))):
-        (tree / f"file-{number:03}").write_bytes(chooser.randbytes(8 * MIB))
+    for offset in range(0, data, 8 * MIB):
+        content = chooser.randbytes(min(8 * MIB, data - offset))
+        (tree / f"file-{offset // MIB:06}").write_bytes(content)
     with image.open("xb") as file:
         file.truncate(size)
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d", str(tree), str(image)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    command = ["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d", str(tree), str(image)]
+    made = subprocess.run(
+        [_which("mke2fs") or "mke2fs", *command], capture_output=True, text=True, timeout=300, check=False
+    )
+    if made.returncode != 0:
+        raise InvalidArgument(f"mke2fs failed, is --data too much for --size? {made.stderr.strip()}")
     filled = open_source(FileLocation(path=image, format="raw"))
     with filled as source, stage.mover.writing_volume(stage.files, volume) as sink:
         copy(source, sink)

@@ -71,7 +71,10 @@ def _tools() -> Iterator[Finding]:
 def _version(path: str) -> str:
     """Return the version in what a tool says of itself (unzip knows only -v)."""
     flag = "-v" if path.endswith("unzip") else "--version"
-    done = subprocess.run([path, flag], capture_output=True, text=True, timeout=10, check=False)
+    try:
+        done = subprocess.run([path, flag], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{path} does not run: {error}"
     found = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
     return found[0] if found else path
 

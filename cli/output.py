@@ -17,19 +17,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from ..core.dataplane.os_errors import error_of
 from ..core.plugins import PluginError
+from ..core.spi import Outcome, StorageError
 from ..core.spi import Progress as ProgressSink
-from ..core.spi import StorageError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -72,9 +76,11 @@ def show(value: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
     if as_json:
         print_json(value)
         return
-    table = Table(title=title or None, show_header=False, title_justify="left")
+    table = Table(title=Text(title) if title else None, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for key, cell in value.items():
-        table.add_row(f"[bold]{key}[/bold]", _cell(cell))
+        table.add_row(Text(key, style="bold"), _cell(cell))
     out.print(table)
 
 
@@ -94,10 +100,13 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -
     out.print(table)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Text:
+    """Return a value as plain text: what people call a volume is no markup, even if it is "[bold]"."""
+    if isinstance(value, Mapping):
+        return Text("\n".join(f"{key}: {item}" for key, item in value.items()))
     if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(str(item) for item in value)
-    return "" if value is None else str(value)
+        return Text(", ".join(str(item) for item in value))
+    return Text("" if value is None else str(value))
 
 
 def size_text(size: int) -> str:
@@ -111,32 +120,38 @@ def size_text(size: int) -> str:
 
 
 @contextmanager
-def transfer(title: str, *, quiet: bool) -> Iterator[ProgressSink]:
+def transfer(title: str, *, quiet: bool, steps: bool = False) -> Iterator[ProgressSink]:
     """Show a progress bar on standard error while bytes move; yields what a Call wants.
 
     The bar appears with the first report and goes when the work is done: what is quick, or does not
     report, shows nothing.
+
+    Args:
+        steps: steps are counted, not bytes.
     """
+    figures = (MofNCompleteColumn(),) if steps else (DownloadColumn(binary_units=True), TransferSpeedColumn())
     bar = Progress(
-        TextColumn(title[:40]),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        *figures,
         TimeRemainingColumn(compact=True),
         console=err,
         transient=True,
         disable=quiet,
         expand=True,
     )
-    task = bar.add_task(title, total=None, visible=False)
+    task = bar.add_task(title[:40], total=None, visible=False)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 def report(error: Exception, *, as_json: bool) -> int:
     """Print an error and return the exit code that goes with it."""
+    if isinstance(error, OSError):
+        said = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        error = error_of(error.errno or 0, said, outcome=Outcome.UNKNOWN)
     if isinstance(error, StorageError):
-        body, code = error.to_json(), EXIT_CODES[error.code]
+        body, code = error.to_json(), EXIT_CODES.get(error.code, 1)
     elif isinstance(error, PluginError):
         body, code = {"code": "plugin", "message": str(error)}, 2
     else:
@@ -144,7 +159,8 @@ def report(error: Exception, *, as_json: bool) -> int:
     if as_json:
         print_json({"error": body})
         return code
-    err.print(f"[red]error[/red] ({body['code']}): {body['message']}", markup=True)
+    # Not wrapped: a path that breaks in the middle cannot be copied.
+    err.print(f"[red]error[/red] ({body['code']}): {escape(str(body['message']))}", soft_wrap=True)
     if hint := _HINTS.get(str(body["code"])):
-        err.print(f"[dim]{hint}[/dim]")
+        err.print(f"[dim]{escape(hint)}[/dim]", soft_wrap=True)
     return code

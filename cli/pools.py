@@ -32,10 +32,10 @@ def list_pools(ctx: typer.Context, json: JsonFlag = False) -> None:
 def show_pool(ctx: typer.Context, pool: PoolName = "", json: JsonFlag = False) -> None:
     """Show a pool: identity, capabilities, capacity."""
     with context.pool(ctx, pool) as opened:
-        show(_describe(opened), as_json=json, title=opened.name)
+        show(_describe(opened, json), as_json=json, title=opened.name)
 
 
-def _describe(pool: Pool) -> dict[str, Any]:
+def _describe(pool: Pool, exact: bool) -> dict[str, Any]:
     able = pool.capabilities()
     body: dict[str, Any] = {
         "name": pool.name,
@@ -47,7 +47,8 @@ def _describe(pool: Pool) -> dict[str, Any]:
         "caps": dict(able.caps),
     }
     if "capacity" in body["capabilities"]:
-        body |= dataclasses.asdict(pool.capacity())
+        figures = dataclasses.asdict(pool.capacity())
+        body |= figures if exact else {name: size_text(size) for name, size in figures.items()}
     return body
 
 

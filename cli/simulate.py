@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 
 import typer
+from rich.markup import escape
+
+from .output import err
 
 _SIMULATORS = {
     "array": "an all-flash array: REST over HTTPS, NBD exports, snapshots, defects",
@@ -27,7 +30,12 @@ def _add(name: str, what: str) -> None:
     def run(ctx: typer.Context) -> None:
         module = "" if name == "s3" else ".__main__"
         main = importlib.import_module(f"..simulators.{name}{module}", __package__).main
-        raise typer.Exit(main(ctx.args) or 0)
+        try:
+            code = main(ctx.args)
+        except RuntimeError as error:  # another one serves this directory already
+            err.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True)
+            code = 1
+        raise typer.Exit(code or 0)
 
 
 for _name, _what in _SIMULATORS.items():

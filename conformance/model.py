@@ -16,7 +16,6 @@ class Result(StrEnum):
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
     REFUSED = "refused"
-    NOT_APPLICABLE = "not-applicable"
     ERROR = "error"
     NOT_RUN = "not-run"
 

@@ -3,7 +3,7 @@
 A check is collected like a test function; pytest's -k, -x, --pdb and --junitxml work as always. The
 plug-in opens the driver once, decides for each check whether it applies, and sorts what happened:
 
-    no capability            -> refused (verified by `pool.undeclared_refused`) or not applicable
+    no capability            -> refused (`pool.undeclared_refused` verifies it)
     ContractBroken, any StorageError  -> fail: the driver did it
     anything else            -> error: the suite or the environment did it
 """
@@ -96,7 +96,10 @@ def check_of(item: pytest.Item) -> Check | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the checks of other kinds of driver: they are not part of this run at all."""
     kind = config.stash[_kind]
-    items[:] = [i for i in items if (c := check_of(i)) is None or kind in c.kinds]
+    others = [i for i in items if (c := check_of(i)) is not None and kind not in c.kinds]
+    if others:
+        items[:] = [i for i in items if i not in others]
+        config.hook.pytest_deselected(items=others)
 
 
 @pytest.hookimpl(wrapper=True)

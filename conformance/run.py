@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ..core.plugins import describe_drivers
-from ..core.spi import Internal
+from ..core.plugins import describe_drivers, load_driver
+from ..core.pool import Pool, open_pool
+from ..core.spi import ImageStoreDriver, Internal
+from ..core.store import Store, open_store
 from . import plugin
 from .model import Outcome, Verdict
-from .settings import load_settings
+from .settings import SuiteSettings, load_settings
 
 
 class _Collector:
@@ -46,19 +51,16 @@ def run_suite(
     Raises:
         InvalidArgument: the configuration is bad.
         PluginError: the driver cannot be loaded.
+        StorageError: the pool or store cannot be opened.
     """
     settings = load_settings(driver, config)
+    _try_to_open(settings)
     collector = _Collector()
-    arguments = [
-        "-p",
-        "no:cacheprovider",
-        "--import-mode=importlib",
-        "-o",
-        "addopts=",
-        f"--rootdir={plugin.CHECKS}",
-    ]
-    arguments += ["-q", "--no-header", "--tb=line", "--bollard-driver", settings.driver]
-    arguments += ["--bollard-config", str(config)] if config else []
+    arguments = ["-p", "no:cacheprovider", "--import-mode=importlib", "--assert=plain", "-q", "--no-header"]
+    # No ini file: neither ours nor one that lies near the vendor's configuration has a say.
+    arguments += ["-c", os.devnull, f"--rootdir={plugin.CHECKS}", "--no-summary", "--tb=no"]
+    arguments += [f"--bollard-driver={settings.driver}"]
+    arguments += [f"--bollard-config={config.absolute()}"] if config else []
     arguments += ["-k", select] if select else []
     arguments += [f"--junitxml={junit}"] if junit else []
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
@@ -70,6 +72,19 @@ def run_suite(
     return Verdict(
         driver=settings.driver, distribution=_distribution(settings.driver), outcomes=collector.outcomes
     )
+
+
+def _try_to_open(settings: SuiteSettings) -> None:
+    """Open the pool or store once: a wrong address is one sentence then, and not an error per check.
+
+    Raises:
+        PluginError: the driver cannot be loaded.
+        StorageError: what opening it says.
+    """
+    opens: Callable[[], Pool | Store] = partial(open_pool, "under-test", settings.driver, settings.options)
+    if issubclass(load_driver(settings.driver), ImageStoreDriver):
+        opens = partial(open_store, "under-test", settings.driver, settings.options)
+    opens().close()
 
 
 def _distribution(driver: str) -> str:

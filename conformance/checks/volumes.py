@@ -15,6 +15,7 @@ from ...core.spi import (
 )
 from .. import pattern
 from ..lab import MIB, VOLUME_SIZE, Lab, expected, must, refused, zeros
+from ..model import Level
 from ..registry import check
 
 
@@ -128,7 +129,7 @@ def check_list_complete(lab: Lab) -> None:
         must(lab.pool.volumes.get(volume).size == MIB, f"get({volume}) has another size than was created")
 
 
-@check("vol.name_round_trip", rule="vol.same-spec", needs=())
+@check("vol.name_round_trip", rule="vol.same-spec", level=Level.SHOULD)
 def check_name_round_trip(lab: Lab) -> None:
     """The human name comes back as it was given."""
     spec = VolumeSpec(id=lab.new_id(), size=MIB, name="Größe & <name> 7")
