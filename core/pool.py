@@ -11,7 +11,7 @@ sees only requests that are worth sending.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -96,10 +96,12 @@ class Pool:
         act: Callable[[Call], T],
         call: Call | None = None,
         *,
-        secrets: Iterable[Secret] = (),
+        secrets: Sequence[Secret] = (),
     ) -> T:
         """Run one driver call with everything that core adds to it; `secrets` are arguments of it."""
-        invoker = replace(self._invoker, redact=self._invoker.redact.and_of(secrets))
+        invoker = self._invoker
+        if secrets:
+            invoker = replace(invoker, redact=invoker.redact.and_of(secrets))
         also_lock = () if self._concurrent() else (_THE_DRIVER,)
         return invoker.run(operation, keys, call or Call.within(self.timeout), act, also_lock=also_lock)
 

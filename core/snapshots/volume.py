@@ -101,6 +101,7 @@ class VolumeSnapshots:
 
         Raises:
             InvalidArgument: Archive on a non-managed pool.
+            NotFound: no such volume, or no such parent in the archive; nothing was cut.
             Unsupported: the pool cannot do what the location needs; nothing was cut.
         """
         self._check(location)
@@ -148,6 +149,10 @@ class VolumeSnapshots:
     ) -> Manifest:
         if (manifest := self._archived(volume, snapshot, call)) is not None:
             return manifest
+        if parent == snapshot:
+            raise InvalidArgument(f"snapshot {snapshot} cannot be an increment to itself")
+        if parent is not None:
+            self.archive.show(call, volume=volume, snapshot=parent)  # a wrong name is told before the cut
         self._cut(volume, snapshot, call, guest)
         return self.archive_snapshot(volume, snapshot, call, parent=parent)
 
