@@ -61,13 +61,22 @@ def create(
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
         service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
         with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
-            base = service.newest(ids[0], call) if parent == "auto" else SnapshotId(parent)
-            base = None if parent == "none" or base == ids[1] else base
-            service.take_both(*ids, call, parent=base)
+            service.take_both(*ids, call, parent=_parent(service, *ids, parent, call))
             if not keep:
                 service.release(*ids, call)
             manifest = archive.show(call, volume=ids[0], snapshot=ids[1])
     show(_describe(manifest, json), as_json=json, title="archived")
+
+
+def _parent(
+    service: VolumeSnapshots, volume: VolumeId, snapshot: SnapshotId, asked: str, call: Call
+) -> SnapshotId | None:
+    if asked == "none":
+        return None
+    if asked != "auto":
+        return SnapshotId(asked)
+    newest = service.newest(volume, call)
+    return None if newest == snapshot else newest  # a repeated command, which finds it archived
 
 
 def _describe(manifest: Manifest, exact: bool) -> dict[str, Any]:

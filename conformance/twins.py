@@ -26,6 +26,7 @@ def twin_calls(lab: Lab) -> Mapping[Capability, Callable[[], object]]:
         Capability.RESIZE: lambda: volumes.resize(volume, VOLUME_SIZE),
         Capability.CHANGED_BLOCKS: lambda: list(snapshots.changed(None, snapshot)),
         Capability.ACCESS_CONTROL: lambda: volumes.grant(volume, host),
+        Capability.CHAP: lambda: volumes.rotate_chap(host),
         Capability.QOS: lambda: volumes.set_qos(volume, Qos(max_iops=100)),
         Capability.VM_SNAPSHOTS: lambda: lab.pool.vm_snapshots.take([volume], vm),
         Capability.ADOPT: lambda: volumes.adopt(f"{lab.prefix}-none", spec),

@@ -12,6 +12,7 @@ from .spi import (
     AccessControl,
     Adopts,
     Call,
+    Chap,
     ClonesVolume,
     Grant,
     HasQos,
@@ -153,6 +154,15 @@ class VolumeClient:
         check_id("host", host)
         driver = self._pool.require(AccessControl)
         self._pool.run("volume.revoke", (volume,), lambda c: driver.revoke(volume, host, c), call)
+
+    def rotate_chap(self, host: Host, call: Call | None = None) -> None:
+        """Let `host` prove itself with its new CHAP secret from now on, and no longer with the old one."""
+        check_host(host)
+        driver = self._pool.require(Chap)
+        secrets = [host.chap_secret] if host.chap_secret else []
+        self._pool.run(
+            "host.rotate_chap", (host.id,), lambda c: driver.rotate_chap(host, c), call, secrets=secrets
+        )
 
     def grants(self, volume: VolumeId, call: Call | None = None) -> Sequence[Grant]:
         """Return who may use the volume."""

@@ -83,6 +83,7 @@ class NfsOptions:
 class NfsDriver(ImageStoreDriver[NfsOptions]):
     """Objects are files. Safe for any number of processes and hosts on one export."""
 
+    spi = (1, 0)
     Options: ClassVar[type[NfsOptions]] = NfsOptions
 
     def __init__(self, options: NfsOptions) -> None:

@@ -89,6 +89,7 @@ class S3Options:
 class S3Driver(ImageStoreDriver[S3Options]):
     """Objects of one bucket, below one prefix."""
 
+    spi = (1, 0)
     Options: ClassVar[type[S3Options]] = S3Options
 
     def __init__(self, options: S3Options) -> None:

@@ -97,6 +97,7 @@ class SwiftOptions:
 class SwiftDriver(ImageStoreDriver[SwiftOptions]):
     """Objects of one container, below one prefix; segments of large ones in a second container."""
 
+    spi = (1, 0)
     Options: ClassVar[type[SwiftOptions]] = SwiftOptions
 
     def __init__(self, options: SwiftOptions) -> None:

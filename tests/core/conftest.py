@@ -22,6 +22,6 @@ def make_pool(tmp_path) -> Callable[..., Pool]:
     ) -> Pool:
         driver = cls(RamOptions(directory=tmp_path / "array"))
         prepare(driver)
-        return Pool("ssd-1", driver, **{"sleep": lambda _: None} | kwargs)  # type: ignore[arg-type]
+        return Pool("ssd-1", driver, **{"sleep": lambda _: None} | kwargs)  # type: ignore[arg-type]  # passed on as given
 
     return make

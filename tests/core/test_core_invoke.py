@@ -347,7 +347,7 @@ def test_errors_in_a_stream_are_typed_and_redacted(error):
 def test_stream_that_is_none_is_a_bug_of_the_driver():
     """A driver that forgot to return its iterator gives `Internal`, not a TypeError."""
     with pytest.raises(Internal):
-        list(Bench().invoker.stream(None))  # type: ignore[arg-type]
+        list(Bench().invoker.stream(None))  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_consumer_that_stops_closes_the_drivers_stream():
@@ -363,7 +363,7 @@ def test_consumer_that_stops_closes_the_drivers_stream():
 
     stream = Bench().invoker.stream(items())
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
 
     assert closed == [True]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,8 +10,6 @@ from dataclasses import replace
 import pytest
 
 from bollard.core.events import Event
-from bollard.core.plugins import PluginError, registered
-from bollard.core.pool import open_pool
 from bollard.core.spi import (
     Busy,
     Call,
@@ -38,7 +35,6 @@ from bollard.transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, V
 from bollard.transfer_objects.secret import Secret
 
 from .ram_driver import PASSWORD, RamBare, RamBareHost, RamDirect, RamHost, RamManaged
-from .ram_store import RamStore
 
 V1, V2, S1, T1 = VolumeId("v-1"), VolumeId("v-2"), SnapshotId("s-1"), TemplateId("t-1")
 H1 = Host(id=HostId("h-1"), iqn="iqn.2026-11.x:h-1", chap_user="h-1", chap_secret=Secret("chap-secret-of-h1"))
@@ -109,6 +105,7 @@ USES = {
         (lambda p: p.volumes.from_template(T1, COPY), "create_volume_from_template"),
         (lambda p: p.volumes.evict_template(T1), "evict_template"),
     ],
+    Capability.CHAP: [(lambda p: p.volumes.rotate_chap(H1), "rotate_chap")],
     Capability.CAPACITY: [(lambda p: p.capacity(), "capacity")],
 }
 ABILITIES = [(c, use, method) for c, uses in USES.items() for use, method in uses]
@@ -133,8 +130,8 @@ def stocked(make_pool):
 
 
 def test_every_capability_of_the_clients_is_tested():
-    """The table above knows every capability but CHAP, which no client offers yet."""
-    assert set(Capability) - set(USES) == {Capability.CHAP}
+    """The table above knows every capability."""
+    assert set(Capability) == set(USES)
 
 
 @pytest.mark.parametrize("capability", USES)
@@ -251,7 +248,7 @@ BAD_SPECS = {
     "size 0": replace(SPEC, size=0),
     "negative": replace(SPEC, size=-512),
     "no sector": replace(SPEC, size=513),
-    "float": replace(SPEC, size=1024.0),  # type: ignore[arg-type]
+    "float": replace(SPEC, size=1024.0),  # type: ignore[arg-type]  # wrong on purpose
     "bool": replace(SPEC, size=True),
     "small": replace(SPEC, size=512),
     "name /": replace(SPEC, name="a/b"),
@@ -260,9 +257,9 @@ BAD_SPECS = {
     "name \\n": replace(SPEC, name="a\nb"),
     "name long": replace(SPEC, name="ä" * 128),
     "name surrogate": replace(SPEC, name="\ud800"),
-    "name None": replace(SPEC, name=None),  # type: ignore[arg-type]
+    "name None": replace(SPEC, name=None),  # type: ignore[arg-type]  # wrong on purpose
     "qos < 0": replace(SPEC, qos=Qos(max_iops=-1)),
-    "qos float": replace(SPEC, qos=Qos(max_bytes_per_second=1.5)),  # type: ignore[arg-type]
+    "qos float": replace(SPEC, qos=Qos(max_bytes_per_second=1.5)),  # type: ignore[arg-type]  # wrong on purpose
     "qos crossed": replace(SPEC, qos=Qos(min_iops=9, max_iops=5)),
 }
 BY_SPEC = {
@@ -489,7 +486,7 @@ def test_guest_is_not_frozen_while_core_waits(stocked):
 def test_failing_thaw_is_told(stocked):
     """A guest that could not be thawed is an error, even when the snapshot was made."""
     guest = FrozenGuest()
-    guest.thaw = lambda: (_ for _ in ()).throw(NotFound("agent gone"))  # type: ignore[method-assign]
+    guest.thaw = lambda: (_ for _ in ()).throw(NotFound("agent gone"))  # type: ignore[method-assign]  # this guest fails
 
     with pytest.raises(NotFound, match="agent gone"):
         stocked().snapshots.create(V1, SnapshotId("s-2"), guest=guest)
@@ -520,101 +517,3 @@ def test_vm_snapshot_of_two_volumes(stocked):
     )
     pool.vm_snapshots.delete([V1, V2], VM)
     assert [s.id for s in pool.snapshots.list(V1)] == [S1]
-
-
-# -- opening and closing ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def born():
-    """The drivers that `open_pool("ram", …)` makes, which fail as a test has planned before."""
-    made: list[RamManaged] = []
-    plans: list[Callable[[RamManaged], object]] = []
-
-    class Planned(RamManaged):
-        """A driver whose faults are planned before it exists."""
-
-        def __init__(self, options):
-            super().__init__(options)
-            made.append(self)
-            for plan in plans:
-                plan(self)
-
-    with registered("ram", Planned), registered("ram-store", RamStore):
-        yield made, plans
-
-
-def test_open_pool_works(born, tmp_path):
-    """Options are parsed, the pool is open, and leaving the block closes the driver."""
-    made, _ = born
-    with open_pool("p", "ram", {"directory": str(tmp_path), "password": PASSWORD}) as pool:
-        assert pool.info.name == tmp_path.name
-        assert (pool.name, pool.managed, made[0].closed) == ("p", True, 0)
-    assert made[0].closed == 1
-
-
-@pytest.mark.parametrize("method", ["open", "unavailable", "traits"])
-@pytest.mark.parametrize("fault", [NotFound("no pool"), RuntimeError(PASSWORD)])
-def test_driver_is_closed_when_opening_fails(born, tmp_path, method, fault):
-    """Whatever step fails and however: typed, without the password, and the driver is closed."""
-    made, plans = born
-    plans.append(lambda d: d.fail(method, fault))
-
-    with pytest.raises((NotFound, Internal)) as caught:
-        open_pool("p", "ram", {"directory": str(tmp_path)})
-    assert made[0].closed == 1
-    assert PASSWORD not in str(caught.value) + caught.value.detail
-    assert type(caught.value) is (NotFound if isinstance(fault, NotFound) else Internal)
-
-
-def test_bad_pool_name_closes_the_driver_too(born, tmp_path):
-    """A name that breaks the rule is refused, and nothing stays open."""
-    made, _ = born
-    with pytest.raises(InvalidArgument, match=r"pool\.name"):
-        open_pool("a/b", "ram", {"directory": str(tmp_path)})
-    assert made[0].closed == 1
-    assert "open" not in made[0].calls
-
-
-def test_close_that_fails_does_not_hide_why_opening_failed(born, tmp_path):
-    """The first error is the one to report."""
-    _, plans = born
-
-    def close():
-        raise OSError("close failed")
-
-    plans.append(lambda d: d.fail("open", NotFound("no pool")))
-    plans.append(lambda d: setattr(d, "close", close))
-
-    with pytest.raises(NotFound, match="no pool"):
-        open_pool("p", "ram", {"directory": str(tmp_path)})
-
-
-def test_close_is_typed_and_does_not_hide_the_bodys_error(make_pool):
-    """A failing close is `Internal` without secrets; inside a failing block the block's error wins."""
-
-    def close():
-        raise OSError(f"logout {PASSWORD}")
-
-    pool = make_pool(prepare=lambda d: setattr(d, "close", close))
-    with pytest.raises(Internal) as caught:
-        pool.close()
-    assert PASSWORD not in str(caught.value)
-    with pytest.raises(ZeroDivisionError), pool:
-        raise ZeroDivisionError
-    with pytest.raises(Internal), pool:
-        pass
-
-
-def test_bad_options_and_names_are_refused(born, tmp_path):
-    """Unknown drivers, drivers of another kind and bad options are told before anything is made."""
-    made, _ = born
-    with pytest.raises(PluginError, match="unknown"):
-        open_pool("p", "rum", {})
-    with pytest.raises(InvalidArgument, match="'ram-store' is not a primary storage driver"):
-        open_pool("p", "ram-store", {})
-    with pytest.raises(InvalidArgument, match="option 'directory' is required"):
-        open_pool("p", "ram", {})
-    with pytest.raises(InvalidArgument, match="did you mean 'directory'"):
-        open_pool("p", "ram", {"directry": str(tmp_path)})
-    assert made == []

@@ -48,7 +48,7 @@ class Bench:
 
     def get(self, **range_: int | None) -> bytes:
         """Read the object or a range of it."""
-        return b"".join(self.store.get("a", self.call, **range_))  # type: ignore[arg-type]
+        return b"".join(self.store.get("a", self.call, **range_))  # type: ignore[arg-type]  # passed on as given
 
 
 BROKEN = st.sampled_from([Unavailable, Busy])
@@ -157,7 +157,7 @@ def test_short_stream_after_a_break_is_data_loss_even_without_a_length():
 def test_long_stream_is_data_loss():
     """A driver that ignores the length is caught before the excess is handed out."""
     bench = Bench(chunk=64)
-    bench.driver._stream = lambda *_: iter([DATA])  # type: ignore[method-assign]
+    bench.driver._stream = lambda *_: iter([DATA])  # type: ignore[method-assign]  # this store lies
 
     with pytest.raises(DataLoss, match="54 bytes more"):
         bench.get(length=10)
@@ -225,12 +225,12 @@ def test_put_opens_the_body_anew_for_each_attempt():
     original, failing = bench.driver.put, [Unavailable("reply lost")]
 
     def put(*args: object, **kwargs: object) -> object:
-        result = original(*args, **kwargs)  # type: ignore[arg-type]
+        result = original(*args, **kwargs)  # type: ignore[arg-type]  # passed on as given
         if failing:
             raise failing.pop()
         return result
 
-    bench.driver.put = put  # type: ignore[method-assign, assignment]
+    bench.driver.put = put  # type: ignore[method-assign, assignment]  # this store counts
     bench.store.put("a", counted, bench.call)
 
     assert bench.driver.objects == {"a": b"hello"}

@@ -21,3 +21,5 @@ from .vm_snapshots import ArrayVmSnapshots
 
 class ArrayDriver(ArrayVmSnapshots, ArrayTemplates, ArrayAdoption, ArrayAccess):
     """An all-flash array that speaks the REST API of docs/simulators-array.md."""
+
+    spi = (1, 0)

@@ -19,3 +19,5 @@ from .templates import TemplateFiles
 
 class Qcow2Driver(SnapshotFiles, TemplateFiles, AdoptedFiles):
     """A pool in a local directory, on NFS or on a shared mount point, for qcow2 or raw volumes."""
+
+    spi = (1, 0)
