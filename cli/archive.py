@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 
 from ..core.archive import Archive, Level, Manifest, Report
+from ..core.pool import Pool
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
-from ..core.spi import Call, DiskFormat
+from ..core.spi import Call, Capability, DiskFormat
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
 from .context import LONGEST, JsonFlag, PoolName, StoreName
@@ -24,6 +25,17 @@ app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
 VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
 FormatOption = Annotated[DiskFormat, typer.Option("--format", help="Format of the file; never guessed.")]
+
+
+# Swift, and NFS over several hosts, may list a new key late. Without a catalog of what was archived, only
+# the operator knows that the store has been quiet for longer than that.
+TrustListing = Annotated[
+    bool,
+    typer.Option(
+        "--trust-listing",
+        help="The store lists everything by now (no archiving in the last minutes).",
+    ),
+]
 
 
 @contextmanager
@@ -50,8 +62,12 @@ def create(
         str, typer.Option(help="Increment to this archived snapshot; 'auto': the newest; 'none': a full.")
     ] = "auto",
     keep: Annotated[
-        bool, typer.Option("--keep/--release", help="Keep the primary snapshot as the next one's base.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--keep/--release",
+            help="Keep the primary snapshot; by default only where the pool tracks changes to the next one.",
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Snapshot a volume and archive it. Repeat the command with the same ids after any failure."""
@@ -62,7 +78,7 @@ def create(
         service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
         with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
             service.take_both(*ids, call, parent=_parent(service, *ids, parent, call))
-            if not keep:
+            if not (keep if keep is not None else _tracks_changes(opened)):
                 service.release(*ids, call)
             manifest = archive.show(call, volume=ids[0], snapshot=ids[1])
     show(_describe(manifest, json), as_json=json, title="archived")
@@ -77,6 +93,11 @@ def _parent(
         return SnapshotId(asked)
     newest = service.newest(volume, call)
     return None if newest == snapshot else newest  # a repeated command, which finds it archived
+
+
+def _tracks_changes(pool: Pool) -> bool:
+    """Tell whether a kept snapshot saves the next archive any reading; else it only costs space."""
+    return Capability.CHANGED_BLOCKS in pool.capabilities().native
 
 
 def _describe(manifest: Manifest, exact: bool) -> dict[str, Any]:
@@ -189,13 +210,23 @@ def delete(
     volume: VolumeArg,
     snapshot: SnapshotArg,
     store: StoreName = "",
+    trust: TrustListing = False,
     json: JsonFlag = False,
 ) -> None:
     """Delete an archived snapshot and free what it alone used; a missing one is fine."""
     with _archive(ctx, store) as archive:
-        freed = archive.delete(Call.within(LONGEST), volume=volume, snapshot=snapshot)
+        call = Call.within(LONGEST)
+        known = _known(archive, volume, trust, call)
+        known = None if known is None else [one for one in known if one != snapshot]
+        freed = archive.delete(call, volume=volume, snapshot=snapshot, known=known)
+    # None: the listing may lag, the space is freed by the next collect.
     body = {"deleted": f"{volume}/{snapshot}", "freed": None if freed is None else freed.size}
     show(body, as_json=json)
+
+
+def _known(archive: Archive, volume: str, trust: bool, call: Call) -> list[str] | None:
+    """Return the snapshots to go by on a store whose listing may lag; None: the engine decides."""
+    return [entry.snapshot for entry in archive.list(call, volume=volume)] if trust else None
 
 
 @app.command()
@@ -203,12 +234,14 @@ def collect(
     ctx: typer.Context,
     volume: Annotated[str, typer.Argument(help="Only this volume.")] = "",
     store: StoreName = "",
+    trust: TrustListing = False,
     json: JsonFlag = False,
 ) -> None:
     """Free what no snapshot needs: parts of killed runs and of deleted snapshots."""
     with _archive(ctx, store) as archive:
         call = Call.within(LONGEST)
-        found = {v: archive.collect(call, volume=v) for v in ([volume] if volume else archive.volumes(call))}
+        volumes = [volume] if volume else archive.volumes(call)
+        found = {v: archive.collect(call, volume=v, known=_known(archive, v, trust, call)) for v in volumes}
     rows = [{"volume": v, **asdict(collected)} for v, collected in found.items()]
     show_rows(rows, as_json=json, empty="Nothing to collect.")
 

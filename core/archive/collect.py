@@ -78,7 +78,9 @@ class Collector:
         """
         consistent = self.store.traits().listing_consistent
         if not consistent and self.known is None:
-            raise InvalidArgument("the listing of this store may lag: pass the known snapshots")
+            raise InvalidArgument(
+                "the listing of this store may lag: pass `known` (on the command line: --trust-listing)"
+            )
         now = self.clock()
         seen = self._look(call)
         intents = self._remove_dead(seen.begun, now, call)

@@ -183,10 +183,18 @@ def program() -> str:
 
 
 def _private_listener() -> tuple[socket.socket, int]:
-    """Return a listening unix socket without a name, and a descriptor to connect to it through."""
+    """Return a listening unix socket without a name, and a descriptor to connect to it through.
+
+    The directory is named by its descriptor: a socket's path has at most 107 bytes, and a long
+    $TMPDIR (pytest's, macOS's) would not fit.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with tempfile.TemporaryDirectory(prefix="bollard-nbd-") as directory:
-        path = f"{directory}/socket"
-        listener.bind(path)
-        listener.listen(_BACKLOG)
-        return listener, os.open(path, os.O_PATH | os.O_CLOEXEC)
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            path = f"/proc/self/fd/{place}/socket"
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+            return listener, os.open(path, os.O_PATH | os.O_CLOEXEC)
+        finally:
+            os.close(place)

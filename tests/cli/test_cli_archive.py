@@ -74,10 +74,10 @@ def test_snapshot_id_is_made_when_none_is_given(bollard, vol_1):
 
 
 def test_keep_and_release(bollard, vol_1):
-    """The primary snapshot stays unless --release, which a later run may ask for as well."""
-    bollard("archive", "create", "vol-1", "monday")
+    """Where nothing tracks changes the primary snapshot goes, unless --keep; a later run may release it."""
+    bollard("archive", "create", "vol-1", "monday", "--keep")
     assert _snapshots(bollard) == ["monday"]
-    bollard("archive", "create", "vol-1", "tuesday", "--release")
+    bollard("archive", "create", "vol-1", "tuesday")
     assert _snapshots(bollard) == ["monday"]
     bollard("archive", "create", "vol-1", "monday", "--release")
     assert _snapshots(bollard) == []
@@ -86,13 +86,23 @@ def test_keep_and_release(bollard, vol_1):
 
 def test_release_keeps_the_snapshot_if_the_archive_is_damaged(bollard, vol_1, home):
     """Exit code 8, and the pool still has the only good copy."""
-    bollard("archive", "create", "vol-1", "monday")
+    bollard("archive", "create", "vol-1", "monday", "--keep")
     _damage(_part(home, "monday"))
     done = bollard("archive", "create", "vol-1", "monday", "--release")
 
     assert done.code == 8
     assert "primary one stays" in done.err
     assert _snapshots(bollard) == ["monday"]
+
+
+def test_collect_wants_a_word_where_listings_lag(bollard, vol_1, home):
+    """A store that may list late is not collected without --trust-listing, which the error names."""
+    bollard("archive", "create", "vol-1", "monday")
+    config = home / "bollard.toml"
+    config.write_text(config.read_text().replace("/store\"", "/store\", url = \"nfs://h/e\""))
+    refused = bollard("archive", "collect")
+    assert refused.code == 2
+    assert "--trust-listing" in refused.err
 
 
 def test_list_and_show(bollard, two):
