@@ -99,7 +99,7 @@ def test_collect_wants_a_word_where_listings_lag(bollard, vol_1, home):
     """A store that may list late is not collected without --trust-listing, which the error names."""
     bollard("archive", "create", "vol-1", "monday")
     config = home / "bollard.toml"
-    config.write_text(config.read_text().replace("/store\"", "/store\", url = \"nfs://h/e\""))
+    config.write_text(config.read_text().replace('/store"', '/store", url = "nfs://h/e"'))
     refused = bollard("archive", "collect")
     assert refused.code == 2
     assert "--trust-listing" in refused.err

@@ -4,6 +4,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -97,7 +98,7 @@ def test_identity_is_the_path_without_a_serial_and_qcow2_has_its_virtual_size(ht
     """A file without serial is identified by its canonical path; of a qcow2 the virtual size counts."""
     path = tmp_path / "disk.qcow2"
     path.write_bytes(b"QFI\xfb" + bytes(20) + SIZE.to_bytes(8, "big") + bytes(1000))
-    body = introduction(path, identity=os.path.realpath(path))
+    body: Any = introduction(path, identity=os.path.realpath(path))
     assert http.put("/hosts/h1/objects/volume/q", json=body).json()["error"] == "wrong_format"
     body["address"]["format"] = "qcow2"
     assert http.put("/hosts/h1/objects/volume/q", json=body).json()["size"] == SIZE

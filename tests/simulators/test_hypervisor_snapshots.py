@@ -202,6 +202,7 @@ class TestRules:
         shutil.copyfile(copies(tmp_path, "s1")["root"], tmp_path / "root.raw")  # the first disk was done
         records = Records(tmp_path / "state" / "cluster.sqlite")
         machine = records.get("vm", "vm1")
+        assert machine
         records.put({**machine, "reverting": "s1"}, "vm", "vm1")
         records.close()
         with cluster:

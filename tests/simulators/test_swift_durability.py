@@ -173,6 +173,7 @@ def test_generated_key_is_private_and_stays(tmp_path):
     seen = []
     for _ in range(2):
         with subprocess.Popen(child, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
             line = process.stdout.readline()
             process.terminate()
         text = (tmp_path / "users.json").read_text()

@@ -59,7 +59,7 @@ def test_good_values_and_defaults():
         lun=7,
         mode="fast",
         timeout=3.0,
-        path=Path("/tmp/x"),  # noqa: S108
+        path=Path("/tmp/x"),  # noqa: S108  # wrong on purpose
     )
     assert type(options.timeout) is float
 

@@ -88,7 +88,7 @@ def values(shape: Shape) -> st.SearchStrategy[Any]:
         case Hidden():
             return SECRETS
         case Nested(classes):
-            return st.one_of([st.deferred(lambda c=c: objects(c)) for c in classes])
+            return st.one_of([st.deferred(functools.partial(objects, c)) for c in classes])
         case Many(item, container):
             return st.lists(values(item), max_size=2).map(container)
         case DetailMap():

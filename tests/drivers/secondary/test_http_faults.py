@@ -269,7 +269,7 @@ def test_every_upload_carries_a_digest(s3_store: Store, call: Call, checksum: st
         driver.put("k", Body.of(data), call)
         assert b"".join(driver.get("k", call)) == data
     sent = [
-        request.get(f"HTTP_{header}")
+        str(request.get(f"HTTP_{header}"))
         for request in s3_store.faults.seen
         if request["REQUEST_METHOD"] == "PUT"
     ]

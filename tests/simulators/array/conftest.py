@@ -51,7 +51,7 @@ class NbdClient:
     def option(self, number: int, data: bytes) -> list[tuple[int, bytes]]:
         """Haggle; the replies up to ACK. NbdError carries a refusal."""
         self.sock.sendall(struct.pack(">8sII", b"IHAVEOPT", number, len(data)) + data)
-        replies = []
+        replies: list[Any] = []
         while True:
             _, _, kind, length = struct.unpack(">QIII", self.receive(20))
             body = self.receive(length)

@@ -14,6 +14,7 @@ import pytest
 from bollard.core.spi import Call, parse_options
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.simulators.array import ArraySimulator
+from lossy_proxy import LossyProxy
 
 GIB = 1024**3
 _owners = itertools.count(1)
@@ -96,56 +97,6 @@ def _accept(server: socket.socket, serve: Callable[[socket.socket], None]) -> No
 def _serve(connection: socket.socket, serve: Callable[[socket.socket], None]) -> None:
     with connection, contextlib.suppress(OSError):
         serve(connection)
-
-
-class LossyProxy:
-    """A proxy in front of an array without TLS that loses the reply, or the request, number `lose`."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self._port = 0
-        self._lock = threading.Lock()
-        self.seen = 0
-        self.lose: int | None = None
-        self.before_it_arrives = False
-
-    def connect_to(self, url: str) -> None:
-        """Stand in front of this array from now on, and lose nothing."""
-        self._port = int(url.rpartition(":")[2])
-        self.arm(None)
-
-    def arm(self, lose: int | None, *, before_it_arrives: bool = False) -> None:
-        """Count from zero; lose the one of that number."""
-        self.seen, self.lose, self.before_it_arrives = 0, lose, before_it_arrives
-
-    def __call__(self, client: socket.socket) -> None:
-        """Pass on one connection, message by message."""
-        with socket.create_connection(("127.0.0.1", self._port)) as server:
-            from_client, from_server = client.makefile("rb"), server.makefile("rb")
-            while request := _message(from_client):
-                with self._lock:
-                    lost = self.seen == self.lose
-                    self.seen += 1
-                if lost and self.before_it_arrives:
-                    return
-                server.sendall(request)
-                reply = _message(from_server)
-                if lost:
-                    return
-                client.sendall(reply)
-
-
-def _message(stream: Any) -> bytes:
-    """One HTTP message with a Content-Length, or without a body."""
-    head, length = b"", 0
-    while line := stream.readline():
-        head += line
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-        if line == b"\r\n":
-            return head + stream.read(length)
-    return b""
 
 
 @pytest.fixture

@@ -20,10 +20,9 @@ from bollard.core.spi import (
     NotFound,
     StorageError,
     VolumeSpec,
-    parse_options,
 )
-from bollard.drivers.primary.qcow2 import Qcow2Driver
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
+from qcow2_rig import opened, qemu_io
 
 BLOCK = 4096
 VOLUMES = st.sampled_from([VolumeId("a"), VolumeId("a-b"), VolumeId("c")])
@@ -47,9 +46,7 @@ class Pool(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """Another process takes over: nothing may be kept in memory."""
-        options = {"path": self.path, "format": self.image_format}
-        self.driver = Qcow2Driver(parse_options(Qcow2Driver.Options, options))
-        self.driver.open(Call.within(60))
+        self.driver = opened(self.path, self.image_format)
 
     def expect(self, error: type[StorageError] | None, act) -> None:
         """Run `act`, which must end as the model says."""
@@ -83,7 +80,7 @@ class Pool(RuleBasedStateMachine):
     def clone(self, source, volume, blocks) -> None:
         """clone_volume."""
         size, spec = blocks * BLOCK, VolumeSpec(id=volume, size=blocks * BLOCK)
-        error = InvalidArgument if source == volume else None
+        error: type[StorageError] | None = InvalidArgument if source == volume else None
         error = error or self.creation(volume, f"volume:{source}", self.volumes.get(source), size)
         self.expect(error, lambda: self.driver.clone_volume(source, spec, Call()))
 
@@ -103,20 +100,13 @@ class Pool(RuleBasedStateMachine):
             return
         self.volumes[volume] = old[: block * BLOCK] + bytes([byte]) * BLOCK + old[(block + 1) * BLOCK :]
         place = self.driver.locate_volume(volume, Call())
-        command = [
-            "qemu-io",
-            "-f",
-            place.format,
-            "-c",
-            f"write -P {byte} {block * BLOCK} {BLOCK}",
-            place.path,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        qemu_io(place.path, place.format, f"write -P {byte} {block * BLOCK} {BLOCK}")
 
     @rule(volume=VOLUMES, blocks=BLOCKS)
     def resize(self, volume, blocks) -> None:
         """resize_volume."""
-        size, error = blocks * BLOCK, None
+        size = blocks * BLOCK
+        error: type[StorageError] | None = None
         if volume not in self.volumes:
             error = NotFound
         elif size < len(self.volumes[volume]):
@@ -128,7 +118,7 @@ class Pool(RuleBasedStateMachine):
     @rule(volume=VOLUMES, snapshot=SNAPSHOTS)
     def snapshot(self, volume, snapshot) -> None:
         """create_snapshot."""
-        error = None
+        error: type[StorageError] | None = None
         if snapshot in self.snapshots:
             error = None if self.snapshots[snapshot][0] == volume else Conflict
         elif volume not in self.volumes:
@@ -140,7 +130,7 @@ class Pool(RuleBasedStateMachine):
     @rule(volume=VOLUMES, snapshot=SNAPSHOTS)
     def revert(self, volume, snapshot) -> None:
         """revert_volume."""
-        error = None
+        error: type[StorageError] | None = None
         if volume not in self.volumes or snapshot not in self.snapshots:
             error = NotFound
         elif self.snapshots[snapshot][0] != volume:

@@ -10,27 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bollard.core.spi import (
-    Call,
-    Outcome,
-    OutOfCapacity,
-    StorageError,
-    Unavailable,
-    VolumeSpec,
-    parse_options,
-)
-from bollard.drivers.primary.qcow2 import Qcow2Driver
-from bollard.transfer_objects.ids import SnapshotId, VolumeId
-
-MIB = 1024 * 1024
-WEB, COPY, S1 = VolumeId("web-1"), VolumeId("copy-1"), SnapshotId("s1")
+from bollard.core.spi import Outcome, OutOfCapacity, StorageError, Unavailable, VolumeSpec
+from primary_rig import COPY, MIB, S1, WEB, call
+from qcow2_rig import files, fill, opened, path_of, qemu_io
 
 pytestmark = pytest.mark.real(root=True)
-
-
-def call() -> Call:
-    """A call with two minutes to go."""
-    return Call.within(120)
 
 
 def run(*command: object) -> str:
@@ -70,30 +54,12 @@ def small(tmp_path) -> Iterator[Path]:
         yield path
 
 
-def opened(path: Path, **options: object) -> Qcow2Driver:
-    """Open the pool in `path`."""
-    driver = Qcow2Driver(parse_options(Qcow2Driver.Options, {"path": path, **options}))
-    driver.open(call())
-    return driver
-
-
-def fill(driver: Qcow2Driver, mib: int) -> None:
-    """Write a pattern into the volume's first MiB."""
-    place = driver.locate_volume(WEB, call())
-    run("qemu-io", "-f", place.format, "-c", f"write -P 0x5a 0 {mib}M", place.path)
-
-
-def files(pool: Path) -> list[str]:
-    """Return all files of a pool."""
-    return sorted(str(p.relative_to(pool)) for p in pool.rglob("*") if not p.is_dir())
-
-
 @pytest.mark.parametrize("image_format", ["qcow2", "raw"])
 def test_copies_share_blocks_on_xfs(xfs, image_format):
     """On a file system with reflinks, snapshot, clone and revert of 64 MiB take no space to speak of."""
-    driver = opened(xfs, format=image_format, must_be_mounted=True)
+    driver = opened(xfs, image_format, must_be_mounted=True)
     driver.create_volume(VolumeSpec(id=WEB, size=64 * MIB), call())
-    fill(driver, 64)
+    fill(driver, WEB, "0x5a", "0 64M")
     os.sync()
     before = driver.capacity(call()).used
     driver.create_snapshot(WEB, S1, call())
@@ -102,22 +68,15 @@ def test_copies_share_blocks_on_xfs(xfs, image_format):
     os.sync()
     assert driver.capacity(call()).used - before < 8 * MIB
     for volume in (WEB, COPY):
-        run(
-            "qemu-io",
-            "-f",
-            image_format,
-            "-c",
-            "read -P 0x5a 0 64M",
-            driver.locate_volume(volume, call()).path,
-        )
+        qemu_io(path_of(driver, volume), image_format, "read -P 0x5a 0 64M")
 
 
 @pytest.mark.parametrize("image_format", ["qcow2", "raw"])
 def test_a_full_pool_is_told_and_stays_clean(small, image_format):
     """Without space each copy fails as OutOfCapacity, not applied, with no file left and no byte lost."""
-    driver = opened(small, format=image_format)
+    driver = opened(small, image_format)
     driver.create_volume(VolumeSpec(id=WEB, size=3 * MIB), call())
-    fill(driver, 2)
+    fill(driver, WEB, "0x5a", "0 2M")
     before = files(small)
     for act in (
         lambda: driver.create_snapshot(WEB, S1, call()),
@@ -127,7 +86,7 @@ def test_a_full_pool_is_told_and_stays_clean(small, image_format):
             act()
         assert error.value.outcome is Outcome.NOT_APPLIED
         assert files(small) == before
-    run("qemu-io", "-f", image_format, "-c", "read -P 0x5a 0 2M", driver.locate_volume(WEB, call()).path)
+    qemu_io(path_of(driver, WEB), image_format, "read -P 0x5a 0 2M")
     driver.delete_volume(WEB, call())
     driver.create_volume(VolumeSpec(id=COPY, size=3 * MIB), call())
 
@@ -183,12 +142,12 @@ def test_a_file_system_survives_snapshot_and_revert(xfs, tmp_path):
     driver = opened(xfs)
     driver.adopt_volume("ext4.qcow2", VolumeSpec(id=WEB, size=32 * MIB), call())
     driver.create_snapshot(WEB, S1, call())
-    fill(driver, 16)
+    fill(driver, WEB, "0x5a", "0 16M")
     driver.revert_volume(WEB, S1, call())
-    for path in (driver.locate_snapshot(S1, call()).path, driver.locate_volume(WEB, call()).path):
+    for path in (driver.locate_snapshot(S1, call()).path, path_of(driver, WEB)):
         run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, path)
     back = tmp_path / "back.raw"
-    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", driver.locate_volume(WEB, call()).path, back)
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path_of(driver, WEB), back)
     run("e2fsck", "-f", "-n", back)
     out = tmp_path / "out"
     out.mkdir()

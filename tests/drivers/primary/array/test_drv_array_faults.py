@@ -12,92 +12,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
-from bollard.core.dataplane.open import open_sink, open_source
-from bollard.core.spi import (
-    Call,
-    Host,
-    NotFound,
-    Outcome,
-    Qos,
-    StorageError,
-    TemplateSpec,
-    VmRef,
-    VolumeSpec,
-    parse_options,
-)
+from array_rig import VM, host, read, spec, write
+from bollard.core.dataplane.open import open_source
+from bollard.core.spi import NotFound, Outcome, Qos, StorageError, TemplateSpec, parse_options
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.array.client import ArrayClient
 from bollard.simulators.array import ArraySimulator
 from bollard.simulators.process import SimulatorProcess
-from bollard.transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, VmSnapshotId, VolumeId
-from bollard.transfer_objects.secret import Secret
+from bollard.transfer_objects.ids import TemplateId, VolumeId
+from lossy_proxy import LossyProxy
+from primary_rig import DB, DEBIAN, MIB, S1, S2, WEB, call
 
-if TYPE_CHECKING:
-    from .conftest import LossyProxy
-
-MIB = 1024 * 1024
-CHUNK = 65536
-WEB, DB, NEW, FOREIGN = VolumeId("web-1"), VolumeId("db-1"), VolumeId("new-1"), VolumeId("foreign-1")
+NEW, FOREIGN = VolumeId("new-1"), VolumeId("foreign-1")
 NATIVE = "bollard.v.foreign-1"
-S1, S2 = SnapshotId("s1"), SnapshotId("s2")
-DEBIAN = TemplateId("debian-12")
-VM = VmRef(vm=VmId("vm-1"), snapshot=VmSnapshotId("vms-1"))
-HOST = Host(
-    id=HostId("host-1"),
-    iqn="iqn.2024-01.org.example:host-1",
-    chap_user="host-1",
-    chap_secret=Secret("correct-horse-battery"),
-)
-
-
-def call() -> Call:
-    """A call with half a minute to go."""
-    return Call.within(30)
-
-
-def spec(volume: VolumeId = NEW) -> VolumeSpec:
-    """A small volume."""
-    return VolumeSpec(id=volume, size=MIB)
+HOST = host()
 
 
 def prepared(driver: ArrayDriver) -> None:
     """Two volumes with bytes, a snapshot of one, a sealed template, a volume that is not ours."""
     for volume, byte in ((WEB, 1), (DB, 2), (FOREIGN, 5)):
         driver.create_volume(spec(volume), call())
-        fill(driver, volume, byte)
+        write(driver, volume, byte)
     driver.create_snapshot(WEB, S1, call())
-    fill(driver, WEB, 3)
+    write(driver, WEB, 3)
     seed = driver.prepare_template(TemplateSpec(id=DEBIAN, size=MIB), call())
-    fill(driver, seed.id, 4)
+    write(driver, seed.id, 4)
     driver.seal_template(DEBIAN, call())
     assert driver.release_volume(FOREIGN, call()) == NATIVE
-
-
-def fill(driver: ArrayDriver, volume: VolumeId, byte: int) -> None:
-    """Write a chunk as a host."""
-    with open_sink(driver.grant(volume, HOST, call()), timeout=10) as sink:
-        sink.write(0, bytes([byte]) * CHUNK)
-        sink.flush()
-    driver.revoke(volume, HOST.id, call())
-
-
-def first_byte(driver: ArrayDriver, volume: VolumeId) -> int:
-    """Read a volume's first byte as a host that only reads."""
-    data = bytearray(1)
-    reader = Host(
-        id=HostId("reader"),
-        iqn="iqn.2024-01.org.example:reader",
-        chap_user="reader",
-        chap_secret=Secret("a-readers-secret"),
-    )
-    with open_source(driver.grant(volume, reader, call(), read_only=True), timeout=10) as source:
-        source.read_into(0, memoryview(data))
-    driver.revoke(volume, reader.id, call())
-    return data[0]
 
 
 def state(driver: ArrayDriver) -> object:
@@ -106,7 +51,7 @@ def state(driver: ArrayDriver) -> object:
     seen = {
         volume.id: (
             volume.size,
-            first_byte(driver, volume.id) if volume.id in (WEB, NEW) else None,
+            read(driver, volume.id, length=1)[0] if volume.id in (WEB, NEW) else None,
             [snapshot.id for snapshot in driver.list_snapshots(volume.id, call()).items],
             [(grant.host, grant.read_only) for grant in driver.list_grants(volume.id, call())],
         )
@@ -120,12 +65,12 @@ def state(driver: ArrayDriver) -> object:
 
 
 OPERATIONS: dict[str, Callable[[ArrayDriver], object]] = {
-    "create": lambda d: d.create_volume(spec(), call()),
+    "create": lambda d: d.create_volume(spec(NEW), call()),
     "delete": lambda d: d.delete_volume(DB, call()),
     "resize": lambda d: d.resize_volume(DB, 2 * MIB, call()),
-    "clone": lambda d: d.clone_volume(DB, spec(), call()),
-    "from_snapshot": lambda d: d.create_volume_from_snapshot(S1, spec(), call()),
-    "from_template": lambda d: d.create_volume_from_template(DEBIAN, spec(), call()),
+    "clone": lambda d: d.clone_volume(DB, spec(NEW), call()),
+    "from_snapshot": lambda d: d.create_volume_from_snapshot(S1, spec(NEW), call()),
+    "from_template": lambda d: d.create_volume_from_template(DEBIAN, spec(NEW), call()),
     "snapshot": lambda d: d.create_snapshot(WEB, S2, call()),
     "delete_snapshot": lambda d: d.delete_snapshot(S1, call()),
     "revert": lambda d: d.revert_volume(WEB, S1, call()),
@@ -134,7 +79,7 @@ OPERATIONS: dict[str, Callable[[ArrayDriver], object]] = {
     "set_qos": lambda d: d.set_qos(DB, Qos(max_iops=100), call()),
     "prepare_template": lambda d: d.prepare_template(TemplateSpec(id=TemplateId("new"), size=MIB), call()),
     "evict": lambda d: d.evict_template(DEBIAN, call()),
-    "adopt": lambda d: d.adopt_volume(NATIVE, spec(), call()),
+    "adopt": lambda d: d.adopt_volume(NATIVE, spec(NEW), call()),
     "release": lambda d: d.release_volume(DB, call()),
 }
 QUICK = {"create"}
@@ -280,12 +225,12 @@ def test_an_array_that_is_killed_during_a_copy(start):
     array = start(job_seconds=2)
     driver = opened(array)
     driver.create_volume(spec(DB), call())
-    fill(driver, DB, 2)
+    write(driver, DB, 2)
     errors: list[StorageError] = []
 
     def clone() -> None:
         try:
-            driver.clone_volume(DB, spec(), call())
+            driver.clone_volume(DB, spec(NEW), call())
         except StorageError as error:
             errors.append(error)
 
@@ -301,8 +246,8 @@ def test_an_array_that_is_killed_during_a_copy(start):
     assert errors[0].retryable
 
     start(job_seconds=0.02)
-    driver.clone_volume(DB, spec(), call())
-    assert first_byte(driver, NEW) == 2
+    driver.clone_volume(DB, spec(NEW), call())
+    assert read(driver, NEW, length=1)[0] == 2
     driver.close()
     watcher.close()
 
@@ -329,7 +274,7 @@ def clone_and_die(process: SimulatorProcess, requests: int) -> bool:
         try:
             driver = opened(process)
             _die_after(requests)
-            driver.clone_volume(DB, spec(), call())
+            driver.clone_volume(DB, spec(NEW), call())
             code = 0
         finally:
             os._exit(code)
@@ -341,7 +286,7 @@ def clone_and_die(process: SimulatorProcess, requests: int) -> bool:
 def _die_after(requests: int) -> None:
     left, send = requests, ArrayClient._send
 
-    def counted(*arguments: object, **rest: object) -> object:
+    def counted(*arguments: Any, **rest: Any) -> object:
         nonlocal left
         answer = send(*arguments, **rest)
         left -= 1
@@ -349,7 +294,7 @@ def _die_after(requests: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    ArrayClient._send = counted
+    pytest.MonkeyPatch().setattr(ArrayClient, "_send", counted)
 
 
 def test_a_driver_that_is_killed_during_a_copy(start):
@@ -357,14 +302,14 @@ def test_a_driver_that_is_killed_during_a_copy(start):
     array = start()
     driver = opened(array)
     driver.create_volume(spec(DB), call())
-    fill(driver, DB, 2)
+    write(driver, DB, 2)
     for step in itertools.count():
         if not clone_and_die(array, step):
             assert step > 3
             break
         with suppress(NotFound):
-            assert first_byte(driver, NEW) == 2
-        driver.clone_volume(DB, spec(), call())
-        assert first_byte(driver, NEW) == 2
+            assert read(driver, NEW, length=1)[0] == 2
+        driver.clone_volume(DB, spec(NEW), call())
+        assert read(driver, NEW, length=1)[0] == 2
         driver.delete_volume(NEW, call())
     driver.close()

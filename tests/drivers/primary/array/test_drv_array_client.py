@@ -15,7 +15,6 @@ import pytest
 
 from bollard.core.spi import (
     Busy,
-    Call,
     DeadlineExceeded,
     Host,
     Internal,
@@ -33,15 +32,9 @@ from bollard.drivers.primary.array.client import ArrayClient
 from bollard.simulators.array import ArraySimulator, Defect
 from bollard.transfer_objects.ids import HostId, VolumeId
 from bollard.transfer_objects.secret import Secret
+from primary_rig import MIB, WEB, call
 
-MIB = 1024 * 1024
-WEB = VolumeId("web-1")
 PASSWORD = "canary-7f3a9c51-password"
-
-
-def call(seconds: float = 30.0) -> Call:
-    """A call with some time to go."""
-    return Call.within(seconds)
 
 
 def unopened(**options: object) -> ArrayDriver:
@@ -187,9 +180,9 @@ def test_the_deadline_holds_whatever_the_server_does(listen, array, serve, tls):
     assert isinstance(error, DeadlineExceeded)
 
 
-def _certificate(array: ArraySimulator) -> list[Path]:
+def _certificate(array: ArraySimulator) -> tuple[Path, Path]:
     tls = array.state_dir / "tls"
-    return [next(tls.glob("*server*cert*"), tls / "server.pem"), next(tls.glob("*server*key*"))]
+    return next(tls.glob("*server*cert*"), tls / "server.pem"), next(tls.glob("*server*key*"))
 
 
 def test_the_timeout_of_a_request_is_shorter_than_the_call(listen):

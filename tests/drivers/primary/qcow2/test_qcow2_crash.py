@@ -6,41 +6,29 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bollard.core.spi import Busy, Call, NotFound, StorageError, TemplateSpec, VolumeSpec, parse_options
+from bollard.core.spi import Busy, NotFound, StorageError, TemplateSpec, VolumeSpec
 from bollard.drivers.primary.qcow2 import Qcow2Driver
-from bollard.transfer_objects.ids import SnapshotId, TemplateId, VolumeId
+from bollard.transfer_objects.ids import VolumeId
+from primary_rig import DEBIAN, S1, S2, WEB, call
+from qcow2_rig import opened, until
 
 SIZE = 128 * 1024
-WEB, NEW = VolumeId("web-1"), VolumeId("new-1")
-S1, S2 = SnapshotId("s1"), SnapshotId("s2")
-DEBIAN = TemplateId("debian-12")
+NEW = VolumeId("new-1")
 OLD, CUT = b"\x22" * SIZE, b"\x11" * SIZE
 
 # Steps that change something outside of the process, as Python's audit hooks name them (PEP 578).
 _STEPS = {"os.rename", "os.remove", "os.mkdir", "os.chmod", "os.chown", "os.truncate", "subprocess.Popen"}
 
 
-def call() -> Call:
-    """A call with a minute to go."""
-    return Call.within(60)
-
-
-def opened(path: Path) -> Qcow2Driver:
-    """Open the pool in `path`."""
-    driver = Qcow2Driver(parse_options(Qcow2Driver.Options, {"path": path, "format": "raw"}))
-    driver.open(call())
-    return driver
-
-
 def prepared(path: Path) -> None:
     """A volume with bytes OLD, its snapshot with bytes CUT, a foreign file, two templates."""
-    driver = opened(path)
+    driver = opened(path, "raw")
     driver.create_volume(VolumeSpec(id=WEB, size=SIZE), call())
     write(driver, WEB, CUT)
     driver.create_snapshot(WEB, S1, call())
@@ -61,6 +49,18 @@ def content(driver: Qcow2Driver, volume: VolumeId) -> bytes:
     return driver.locate_volume(volume, call()).path.read_bytes()
 
 
+def delete(driver: Qcow2Driver) -> None:
+    """Delete the snapshot, then the volume."""
+    driver.delete_snapshot(S1, call())
+    driver.delete_volume(WEB, call())
+
+
+def release(driver: Qcow2Driver) -> None:
+    """Delete the snapshot, then give the volume's file back."""
+    driver.delete_snapshot(S1, call())
+    driver.release_volume(WEB, call())
+
+
 def from_template(driver: Qcow2Driver) -> None:
     """Seal the template and make a volume of it."""
     driver.seal_template(DEBIAN, call())
@@ -75,11 +75,11 @@ OPERATIONS: dict[str, Callable[[Qcow2Driver], object]] = {
     "revert": lambda d: d.revert_volume(WEB, S1, call()),
     "resize": lambda d: d.resize_volume(WEB, 2 * SIZE, call()),
     "delete_snapshot": lambda d: d.delete_snapshot(S1, call()),
-    "delete": lambda d: (d.delete_snapshot(S1, call()), d.delete_volume(WEB, call())),
+    "delete": delete,
     "from_template": from_template,
     "evict": lambda d: d.evict_template(DEBIAN, call()),
     "adopt": lambda d: d.adopt_volume("foreign.raw", VolumeSpec(id=NEW, size=SIZE), call()),
-    "release": lambda d: (d.delete_snapshot(S1, call()), d.release_volume(WEB, call())),
+    "release": release,
 }
 
 
@@ -89,7 +89,7 @@ def run_and_die(path: Path, act: Callable[[Qcow2Driver], object], step: int) -> 
     if child == 0:
         code = 1
         try:
-            driver = opened(path)
+            driver = opened(path, "raw")
             _die_at(step)
             act(driver)
             code = 0
@@ -119,7 +119,7 @@ def _die_at(step: int) -> None:
     sys.addaudithook(hook)
 
 
-def state(driver: Qcow2Driver, path: Path) -> dict[str, object]:
+def state(driver: Qcow2Driver, path: Path) -> dict[str, Any]:
     """Everything that can be seen of the pool: objects with their bytes, and all file names."""
     volumes = {v.id: (v.size, content(driver, v.id)) for v in driver.list_volumes(call()).items}
     snapshots = {
@@ -155,11 +155,11 @@ def test_a_killed_operation_is_finished_by_the_retry(pattern, tmp_path, name):
     act = OPERATIONS[name]
     plain = tmp_path / "plain"
     subprocess.run(["cp", "-a", "--sparse=always", pattern, plain], check=True)
-    act(opened(plain))
-    wanted = state(opened(plain), plain)
-    before = state(opened(pattern), pattern)
+    act(opened(plain, "raw"))
+    wanted = state(opened(plain, "raw"), plain)
+    before = state(opened(pattern, "raw"), pattern)
     for path in pools(pattern, tmp_path, act):
-        driver = opened(path)
+        driver = opened(path, "raw")
         between = state(driver, path)
         assert between["volumes"].items() <= before["volumes"].items() | wanted["volumes"].items(), path.name
         assert not any(file.startswith((".bollard/staging", ".bollard/locks")) for file in between["files"])
@@ -170,40 +170,33 @@ def test_a_killed_operation_is_finished_by_the_retry(pattern, tmp_path, name):
 @pytest.mark.parametrize("name", ["create", "clone", "from_snapshot", "from_template", "adopt"])
 def test_a_killed_creation_can_be_given_up(pattern, tmp_path, name):
     """Wherever a creation is killed, deleting instead leaves no file of it."""
-    kept = {name for name in state(opened(pattern), pattern)["files"] if not name.startswith("foreign")}
+    kept = {
+        name for name in state(opened(pattern, "raw"), pattern)["files"] if not name.startswith("foreign")
+    }
     for path in pools(pattern, tmp_path, OPERATIONS[name]):
-        driver = opened(path)
+        driver = opened(path, "raw")
         driver.delete_volume(NEW, call())
         with pytest.raises(NotFound):
             driver.get_volume(NEW, call())
         assert {n for n in state(driver, path)["files"] if not n.startswith("foreign")} == kept, path.name
 
 
-def test_a_qemu_img_that_outlives_its_driver_keeps_the_lock(tmp_path, monkeypatch):
+def test_a_qemu_img_that_outlives_its_driver_keeps_the_lock(tmp_path, slow_qemu_img):
     """After a kill -9 the orphaned qemu-img still owns the object: Busy until it ends, then all is well."""
-    driver, tools = opened(tmp_path), tmp_path.parent / f"{tmp_path.name}-bin"
+    driver = opened(tmp_path, "raw")
     driver.create_volume(VolumeSpec(id=WEB, size=SIZE), call())
     write(driver, WEB, CUT)
-    real = subprocess.run(["which", "qemu-img"], capture_output=True, text=True, check=True).stdout.strip()
-    tools.mkdir()
-    fake = tools / "qemu-img"
-    fake.write_text(
-        f'#!/bin/sh\ntouch "{tools}/up"\nwhile [ ! -e "{tools}/go" ]; do sleep 0.02; done\nexec {real} "$@"\n'
-    )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     child = os.fork()
     if child == 0:
-        opened(tmp_path).create_snapshot(WEB, S1, call())
+        opened(tmp_path, "raw").create_snapshot(WEB, S1, call())
         os._exit(1)
-    _until(lambda: (tools / "up").exists())
+    until((slow_qemu_img / "pid").exists)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with pytest.raises(Busy):
-        opened(tmp_path).create_snapshot(WEB, S1, call())
-    (tools / "go").touch()
-    monkeypatch.undo()
-    _until(lambda: _succeeds(lambda: driver.create_snapshot(WEB, S1, call())))
+        opened(tmp_path, "raw").create_snapshot(WEB, S1, call())
+    (slow_qemu_img / "go").touch()
+    until(lambda: _succeeds(lambda: driver.create_snapshot(WEB, S1, call())))
     assert driver.locate_snapshot(S1, call()).path.read_bytes() == CUT
 
 
@@ -213,10 +206,3 @@ def _succeeds(act: Callable[[], object]) -> bool:
     except StorageError:
         return False
     return True
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
