@@ -73,6 +73,11 @@ def details() -> st.SearchStrategy[Details]:
     return st.builds(lambda a, b: Details({**a, **b}), plain, secret)
 
 
+def _later(cls: type[TransferObject]) -> st.SearchStrategy[Any]:
+    """Return the strategy of a class that may hold itself (a VM snapshot its parent)."""
+    return st.deferred(lambda: objects(cls))
+
+
 @functools.cache
 def values(shape: Shape) -> st.SearchStrategy[Any]:
     """Return what a field of this shape may hold."""
@@ -88,7 +93,7 @@ def values(shape: Shape) -> st.SearchStrategy[Any]:
         case Hidden():
             return SECRETS
         case Nested(classes):
-            return st.one_of([st.deferred(functools.partial(objects, c)) for c in classes])
+            return st.one_of([_later(c) for c in classes])
         case Many(item, container):
             return st.lists(values(item), max_size=2).map(container)
         case DetailMap():
