@@ -11,7 +11,7 @@ import typer
 
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
-from . import archive, conformance, demo, doctor, drivers, pools, simulate
+from . import archive, conformance, demo, doctor, drivers, new_driver, pools, simulate
 from .context import Settings
 from .output import report
 
@@ -42,6 +42,7 @@ app.add_typer(conformance.app, name="conformance")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)
+app.command()(new_driver.new_driver)
 
 
 def main() -> None:

@@ -1,19 +1,19 @@
 """What a check works with: the opened driver, volumes that are cleaned up, and data that can be judged.
 
-Every name that the suite makes starts with the run's prefix; nothing else is ever touched.
+Every name that the suite makes starts with the run's prefix. The driver writes the ledger before it makes
+anything (`recording.py`), and the audit removes it after the check (`leaks.py`): the lab has nothing to undo.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ..core.access import Mover
 from ..core.dataplane import BlockSource
 from ..core.pool import Pool
-from ..core.spi import Call, Host, Snapshot, Snapshots, StorageError, Volume, VolumeSpec
+from ..core.spi import Call, Host, Snapshot, StorageError, Volume, VolumeSpec
 from ..core.store import Store
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
 from ..transfer_objects.secret import Secret
@@ -42,24 +42,21 @@ class Lab:
     mover: Mover
     prefix: str
     archive_store: Store
-    undo: ExitStack = field(default_factory=ExitStack)
 
     def call(self, seconds: float = 60.0) -> Call:
         """Return a call with a deadline."""
         return Call.within(seconds)
 
     def new_id(self) -> VolumeId:
-        """Return a fresh volume id of this run; whatever gets that id is deleted after the check."""
-        volume = VolumeId(new_id(self.prefix))
-        self.undo.callback(self._discard, volume)
-        return volume
+        """Return a fresh volume id of this run."""
+        return VolumeId(new_id(self.prefix))
 
     def volume(self, size: int = VOLUME_SIZE) -> Volume:
-        """Create a volume that is deleted after the check, with its snapshots."""
+        """Create a volume that is deleted after the check."""
         return self.pool.volumes.create(VolumeSpec(id=self.new_id(), size=size, name="bollard conformance"))
 
     def snapshot(self, volume: VolumeId) -> Snapshot:
-        """Take a snapshot that goes with its volume."""
+        """Take a snapshot that is deleted after the check."""
         return self.pool.snapshots.create(volume, SnapshotId(new_id(self.prefix)))
 
     def host(self) -> Host:
@@ -73,18 +70,6 @@ class Lab:
             chap_user=name,
             chap_secret=secret,
         )
-
-    def _discard(self, volume: VolumeId) -> None:
-        # A defect under test may make any of this fail; the check's own verdict must not be hidden.
-        with contextlib.suppress(StorageError):
-            for grant in self.pool.volumes.grants(volume) if self.pool.managed else ():
-                self.pool.volumes.revoke(volume, grant.host)
-        with contextlib.suppress(StorageError):
-            if isinstance(self.pool.driver, Snapshots):
-                for snapshot in list(self.pool.snapshots.list(volume)):
-                    self.pool.snapshots.delete(snapshot.id)
-        with contextlib.suppress(StorageError):
-            self.pool.volumes.delete(volume)
 
     # -- data ----------------------------------------------------------------------------------------
 

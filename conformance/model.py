@@ -27,6 +27,24 @@ class Level(StrEnum):
     SHOULD = "should"
 
 
+class Tier(StrEnum):
+    """How much a run takes; each tier includes those before it.
+
+    static    seconds; nothing is opened, so no options are needed
+    smoke     under a minute; what a developer runs after each change
+    standard  minutes; what a verdict needs
+    """
+
+    STATIC = "static"
+    SMOKE = "smoke"
+    STANDARD = "standard"
+
+    def includes(self, other: Tier) -> bool:
+        """Return whether a run of this tier runs the checks of another one."""
+        order = list(Tier)
+        return order.index(other) <= order.index(self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """What is known about a check before it runs.
@@ -36,6 +54,7 @@ class Check:
         rule: the contract sentence of the SPI that it tests, e.g. "vol.zero".
         needs: capability mix-ins; a driver without them is verified to refuse instead.
         kinds: driver kinds it applies to ("managed", "host", "image-store").
+        tier: the least of a run that includes it.
     """
 
     id: str
@@ -43,6 +62,7 @@ class Check:
     rule: str
     kinds: tuple[str, ...]
     needs: tuple[type, ...] = ()
+    tier: Tier = Tier.SMOKE
     what: str = ""
 
     @property
@@ -63,10 +83,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """All outcomes of a run."""
+    """All outcomes of a run; `run` is the id of its ledger, or "" if nothing was opened."""
 
     driver: str
     distribution: str
+    run: str = ""
     outcomes: tuple[Outcome, ...] = field(default_factory=tuple)
 
     def count(self, result: Result) -> int:

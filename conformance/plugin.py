@@ -11,9 +11,9 @@ plug-in opens the driver once, decides for each check whether it applies, and so
 from __future__ import annotations
 
 import importlib
-import tempfile
+import shutil
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,20 +24,27 @@ from ..core.access import Mover
 from ..core.journal import Journal
 from ..core.mover import mover_host
 from ..core.plugins import PluginError, kind_of, load_driver
-from ..core.pool import Pool, open_pool
+from ..core.pool import Pool
 from ..core.spi import StorageError
 from ..core.store import Store, open_store
 from ..transfer_objects.ids import new_id
+from .clean import Place
 from .lab import ContractBroken, Lab
-from .model import Check, Outcome, Result
+from .leaks import Audit
+from .ledger import Ledger, default_directory
+from .model import Check, Outcome, Result, Tier
+from .probe import Probed, probe
+from .recording import ARCHIVE, UNDER_TEST, open_recorded_pool, open_recorded_store
 from .registry import ATTRIBUTE
 from .settings import SuiteSettings, load_settings
 from .store_lab import StoreLab
+from .subject import Subject, subject_of
 
 CHECKS = Path(__file__).parent / "checks"
 _settings = pytest.StashKey[SuiteSettings]()
 _kind = pytest.StashKey[str]()
 outcomes_key = pytest.StashKey[list[Outcome]]()
+run_key = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -94,9 +101,10 @@ def check_of(item: pytest.Item) -> Check | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the checks of other kinds of driver: they are not part of this run at all."""
-    kind = config.stash[_kind]
-    others = [i for i in items if (c := check_of(i)) is not None and kind not in c.kinds]
+    """Leave out the checks of other kinds of driver and of higher tiers: they are not part of this run."""
+    kind, tier = config.stash[_kind], Tier(config.getoption("--bollard-tier"))
+    found = [(item, check_of(item)) for item in items]
+    others = [i for i, c in found if c and not (kind in c.kinds and tier.includes(c.tier))]
     if others:
         items[:] = [i for i in items if i not in others]
         config.hook.pytest_deselected(items=others)
@@ -145,67 +153,114 @@ def suite(request: pytest.FixtureRequest) -> SuiteSettings:
 
 
 @pytest.fixture(scope="session")
-def workdir() -> Iterator[Path]:
-    """A directory of this run."""
-    with tempfile.TemporaryDirectory(prefix="bollard-conformance-") as directory:
-        yield Path(directory)
+def subject(suite: SuiteSettings) -> Subject:
+    """The driver's class and who offers it; nothing is opened."""
+    return subject_of(suite.driver)
 
 
 @pytest.fixture(scope="session")
-def pool(suite: SuiteSettings) -> Iterator[Pool]:
+def probed(subject: Subject) -> Probed:
+    """What importing and constructing the driver did in a process of its own."""
+    return probe(subject)
+
+
+@pytest.fixture(scope="session")
+def ledger(request: pytest.FixtureRequest, suite: SuiteSettings) -> Iterator[Ledger]:
+    """What this run makes, durable; begun with the first check that opens anything."""
+    directory = request.config.getoption("--bollard-ledger") or default_directory()
+    begun = Ledger.create(directory, driver=suite.driver, config=suite.config)
+    run = request.config.stash[run_key] = begun.contents.run
+    _say(request.config, f"run {run}, ledger in {directory}")
+    yield begun
+    if not begun.finish():
+        _say(request.config, f"not all could be removed: bollard conformance clean --run {run}")
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """Tell the user in the middle of a fixture, where pytest swallows what is printed."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is not None:
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def audit(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[Audit]:
+    """The leak audit; everything that opens the driver asks for it first, so it ends when all is closed."""
+    begun = Audit(ledger)
+    yield begun
+    outcomes = begun.end()
+    request.config.stash[outcomes_key] += outcomes
+    leaks = [f"FAIL {o.check.id} [{o.check.rule}]: {o.message}" for o in outcomes if o.result is Result.FAIL]
+    if leaks:
+        pytest.fail("\n".join(leaks), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def workdir(ledger: Ledger) -> Iterator[Path]:
+    """A directory of this run; beside the ledger, so that `clean` finds it."""
+    ledger.work.mkdir(mode=0o700)
+    yield ledger.work
+    shutil.rmtree(ledger.work)
+
+
+@pytest.fixture(scope="session")
+def pool(suite: SuiteSettings, ledger: Ledger, audit: Audit) -> Iterator[Pool]:  # noqa: ARG001 - order
     """The pool under test, opened once."""
-    with open_pool("under-test", suite.driver, suite.options) as opened:
+    with open_recorded_pool(UNDER_TEST, suite, ledger) as opened:
         yield opened
 
 
 @pytest.fixture
-def fresh_pool(suite: SuiteSettings) -> Iterator[Pool]:
+def fresh_pool(suite: SuiteSettings, ledger: Ledger, audit: Audit) -> Iterator[Pool]:  # noqa: ARG001 - order
     """A second instance of the driver on the same pool."""
-    with open_pool("second", suite.driver, suite.options) as opened:
+    with open_recorded_pool("second", suite, ledger) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def archive_store(suite: SuiteSettings, workdir: Path) -> Iterator[Store]:
+def archive_store(
+    suite: SuiteSettings,
+    ledger: Ledger,
+    audit: Audit,  # noqa: ARG001 - order
+    workdir: Path,
+) -> Iterator[Store]:
     """Where archive checks write: the configured store, else a directory."""
-    directory = workdir / "store"
-    directory.mkdir()
-    driver, options = suite.store_driver, suite.store_options
-    with closing(open_store("archive", driver or "nfs", options or {"path": str(directory)})) as store:
+    if suite.store_driver:
+        opened = open_recorded_store(ARCHIVE, suite.store_driver, suite.store_options, suite, ledger)
+    else:
+        directory = workdir / "store"
+        directory.mkdir()
+        opened = open_store(ARCHIVE, "nfs", {"path": str(directory)})
+    with closing(opened) as store:
         yield store
 
 
 @pytest.fixture
-def lab(request: pytest.FixtureRequest, suite: SuiteSettings, workdir: Path) -> Iterator[Lab | StoreLab]:
+def lab(request: pytest.FixtureRequest, suite: SuiteSettings, audit: Audit) -> Iterator[Lab | StoreLab]:
     """The workplace of one check; skips when the driver lacks what the check needs."""
     found = check_of(request.node)
     assert found is not None
+    ledger: Ledger = request.getfixturevalue("ledger")
+    prefix = f"{ledger.prefix}{new_id()[:4]}"
     if found.kinds == ("image-store",):
-        yield from _store_lab(suite)
+        with closing(open_recorded_store(UNDER_TEST, suite.driver, suite.options, suite, ledger)) as store:
+            yield StoreLab(store=store, prefix=prefix)
+            audit.after_check(found.id, Place(stores={UNDER_TEST: store}))
         return
     pool: Pool = request.getfixturevalue("pool")
     lacking = [m for m in found.needs if not _has(pool, m)]
     if lacking:
         pytest.skip("not declared: " + ", ".join(m.__name__ for m in lacking))
+    workdir: Path = request.getfixturevalue("workdir")
     mover = Mover(host=mover_host(workdir), journal=Journal(workdir / "journal"))
-    with ExitStack() as undo:
-        yield Lab(
-            pool=pool,
-            mover=mover,
-            prefix=new_id("bct")[:12],
-            archive_store=request.getfixturevalue("archive_store"),
-            undo=undo,
-        )
+    store = request.getfixturevalue("archive_store")
+    yield Lab(pool=pool, mover=mover, prefix=prefix, archive_store=store)
+    # Without a [store] the archive lies in the run's own directory, and goes with it.
+    audit.after_check(found.id, Place(pool=pool, stores={ARCHIVE: store} if suite.store_driver else {}))
 
 
 def _has(pool: Pool, mixin: Any) -> bool:
     return isinstance(pool.driver, mixin) and mixin.provides in pool.capabilities().native
-
-
-def _store_lab(suite: SuiteSettings) -> Iterator[StoreLab]:
-    with closing(open_store("under-test", suite.driver, suite.options)) as store:
-        lab = StoreLab(store=store, prefix=new_id("bct")[:12])
-        try:
-            yield lab
-        finally:
-            lab.clean()

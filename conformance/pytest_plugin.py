@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+# model.Tier's, which would import more than other people's test runs should pay for.
+TIERS = ("static", "smoke", "standard")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options."""
     group = parser.getgroup("bollard", "Bollard's conformance suite")
     group.addoption("--bollard-driver", default="", help="the storage driver to check")
-    group.addoption("--bollard-config", type=Path, default=None, help="TOML: driver, [options], [store]")
+    group.addoption("--bollard-tier", default="standard", choices=TIERS, help="how much is run")
+    group.addoption("--bollard-config", type=Path, default=None, help="the suite's TOML file")
+    group.addoption("--bollard-ledger", type=Path, default=None, help="directory of the run's ledger")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ def result_json(verdict: Verdict) -> dict[str, Any]:
     """Return the whole verdict as plain JSON values."""
     return {
         "format": FORMAT,
+        "run": verdict.run,
         "driver": verdict.driver,
         "distribution": verdict.distribution,
         "conformant": verdict.conformant,

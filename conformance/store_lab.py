@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from dataclasses import dataclass
 
-from ..core.paging import all_pages
-from ..core.spi import Call, StorageError
+from ..core.spi import Call
 from ..core.store import Store
 from ..transfer_objects.ids import new_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLab:
-    """One check's workplace on a secondary store; everything under `prefix` goes afterwards."""
+    """One check's workplace on a secondary store; everything under `prefix` goes afterwards (`leaks.py`)."""
 
     store: Store
     prefix: str
@@ -34,11 +32,3 @@ class StoreLab:
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return (a range of) an object."""
         return b"".join(self.store.get(key, self.call(), offset=offset, length=length))
-
-    def clean(self) -> None:
-        """Delete everything under the prefix."""
-        with contextlib.suppress(StorageError):
-            pages = all_pages(lambda after: self.store.list(f"{self.prefix}/", self.call(), after=after))
-            for stored in list(pages):
-                self.store.delete(stored.key, self.call())
-            self.store.abort_uploads(f"{self.prefix}/", self.call(), older_than=0)

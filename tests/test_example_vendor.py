@@ -141,7 +141,7 @@ def pool(tmp_path: Path) -> Path:
 def config(pool: Path) -> Path:
     """The vendor's configuration file."""
     path = pool.with_name("acme.toml")
-    path.write_text(f'driver = "acme"\n\n[options]\npath = "{pool}"\n', encoding="utf-8")
+    path.write_text(f'driver = "acme"\ntest_pool = true\n\n[options]\npath = "{pool}"\n', encoding="utf-8")
     return path
 
 
@@ -342,25 +342,30 @@ def _blocks() -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_page_leads_to_a_passing_driver(tmp_path: Path) -> None:
-    """The page's files are told to be what it says: incomplete, then with one failure, then conformant."""
+    """The page's files are told to be what it says: a skeleton, then with one failure, then conformant."""
     blocks = _blocks()
-    half, almost = blocks["umbrella/umbrella_bollard.py"]
+    [almost] = blocks["umbrella/src/umbrella_bollard/driver.py"]
     [fix] = blocks["fix of create_volume"]
-    source, pool, config = tmp_path / "umbrella", tmp_path / "umbrella-pool", tmp_path / "umbrella.toml"
-    source.mkdir()
+    pool, config = tmp_path / "umbrella-pool", tmp_path / "umbrella.toml"
     pool.mkdir()
-    (source / "pyproject.toml").write_text(blocks["umbrella/pyproject.toml"][0], encoding="utf-8")
-    (source / "umbrella_bollard.py").write_text(half, encoding="utf-8")
     config.write_text(blocks["umbrella.toml"][0], encoding="utf-8")
-    site = _install(source, tmp_path / "site")
-    module = site / "umbrella_bollard.py"
+    page = PAGE.read_text(encoding="utf-8")
 
-    told = _bollard(site, "drivers", "--options", "umbrella")
-    assert "UmbrellaDriver lacks the methods close, create_volume, delete_volume" in told.stderr
+    made = _bollard(tmp_path / "site", "new-driver", "umbrella", "--kind", "host", "--directory", "umbrella")
+    assert made.stdout.partition("\n\n")[0] in page
+    site = _install(tmp_path / "umbrella", tmp_path / "site")
+    module = site / "umbrella_bollard" / "driver.py"
+    told = _bollard(site, "conformance", "run", "--driver", "umbrella", "--tier", "static").stdout
+    assert told.splitlines()[-1] in page
+
+    skeleton = module.read_text(encoding="utf-8")
+    module.write_text(skeleton.replace("def locate_volume", "def locate"), encoding="utf-8")
+    told = _bollard(site, "drivers", "--options", "umbrella").stderr
+    assert "UmbrellaDriver lacks the methods locate_volume" in told
 
     module.write_text(almost, encoding="utf-8")
     [(check, sentence)] = _failures(_verdict(site, config)).items()
-    assert f"FAIL {check} [vol.same-spec]: {sentence}" in PAGE.read_text(encoding="utf-8")
+    assert f"FAIL {check} [vol.same-spec]: {sentence}" in page
 
     last = "        return self.get_volume(spec.id, call)\n"
     assert almost.count(last) == 1

@@ -22,6 +22,7 @@ from ...transfer_objects.ids import HostId, new_id
 from ...transfer_objects.secret import Secret
 from .. import pattern
 from ..lab import ContractBroken, Lab, must, refused
+from ..model import Tier
 from ..registry import check
 
 MANAGED = ("managed",)
@@ -76,7 +77,7 @@ def check_grant_twice(lab: Lab) -> None:
         lab.pool.volumes.grant(volume.id, host, read_only=True)
 
 
-@check("acl.revoke_cuts_off", rule="acl.revoke-proven", kinds=MANAGED)
+@check("acl.revoke_cuts_off", rule="acl.revoke-proven", kinds=MANAGED, tier=Tier.STANDARD)
 def check_revoke_cuts_off(lab: Lab) -> None:
     """After revoke returns, an open connection of the old host can no longer write, nor a new one."""
     volume, host = lab.volume(), lab.host()
@@ -148,7 +149,7 @@ def check_delete_granted_refused(lab: Lab) -> None:
     lab.verify(volume.id, {0: 1})
 
 
-@check("acl.chap_rotated", rule="chap.old-refused", kinds=MANAGED, needs=(Chap,))
+@check("acl.chap_rotated", rule="chap.old-refused", kinds=MANAGED, needs=(Chap,), tier=Tier.STANDARD)
 def check_chap_rotated(lab: Lab) -> None:
     """After the secret of a host was changed, the old one no longer logs in and the new one does."""
     volume, host = lab.volume(), lab.host()

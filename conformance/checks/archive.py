@@ -9,6 +9,7 @@ from ...transfer_objects.enums import SnapshotLocation
 from ...transfer_objects.ids import SnapshotId, new_id
 from .. import pattern
 from ..lab import MIB, Lab, expected, must, refused
+from ..model import Tier
 from ..registry import check
 
 
@@ -37,7 +38,7 @@ def check_full_round_trip(lab: Lab) -> None:
     lab.verify(restored.id, expected(volume.size, 1), owner=volume.id)
 
 
-@check("arc.increment_round_trip", rule="cbt.covers", needs=(Snapshots,))
+@check("arc.increment_round_trip", rule="cbt.covers", needs=(Snapshots,), tier=Tier.STANDARD)
 def check_increment_round_trip(lab: Lab) -> None:
     """A full and an increment each restore to their own moment; the increment outlives its full."""
     volume, service = lab.volume(), _service(lab)
@@ -59,7 +60,9 @@ def check_increment_round_trip(lab: Lab) -> None:
     lab.verify(two.id, expected(volume.size, 1) | {place: 2, 0: None}, owner=volume.id)
 
 
-@check("arc.location_archive", rule="any.idempotent", needs=(Snapshots,), kinds=("managed",))
+@check(
+    "arc.location_archive", rule="any.idempotent", needs=(Snapshots,), kinds=("managed",), tier=Tier.STANDARD
+)
 def check_location_archive(lab: Lab) -> None:
     """Location Archive leaves the snapshot on secondary only, and asking again changes nothing."""
     volume, service = lab.volume(), _service(lab)

@@ -16,6 +16,7 @@ from ...core.spi import (
 from ...transfer_objects.ids import SnapshotId, new_id
 from .. import pattern
 from ..lab import MIB, VOLUME_SIZE, Lab, expected, must, refused
+from ..model import Tier
 from ..registry import check
 
 
@@ -54,7 +55,7 @@ def check_of_missing_volume(lab: Lab) -> None:
         lab.pool.snapshots.get(snapshot)
 
 
-@check("snap.delete_keeps_others", rule="snap.delete-keeps-others", needs=(Snapshots,))
+@check("snap.delete_keeps_others", rule="snap.delete-keeps-others", needs=(Snapshots,), tier=Tier.STANDARD)
 def check_delete_keeps_others(lab: Lab) -> None:
     """Deleting the middle one of three snapshots leaves the others and the volume as they were."""
     volume = lab.volume()
@@ -86,7 +87,7 @@ def check_list_get(lab: Lab) -> None:
         must(now.created.tzinfo is not None, "created has no time zone")
 
 
-@check("snap.revert_exact", rule="rev.exact", needs=(Snapshots, Reverts))
+@check("snap.revert_exact", rule="rev.exact", needs=(Snapshots, Reverts), tier=Tier.STANDARD)
 def check_revert_exact(lab: Lab) -> None:
     """After a revert every block is the snapshot's, and newer snapshots are as declared."""
     volume = lab.volume()
@@ -142,7 +143,9 @@ def check_volume_from_larger_refused(lab: Lab) -> None:
         lab.pool.volumes.get(spec.id)
 
 
-@check("inc.delta_covers_all_changes", rule="cbt.covers", needs=(Snapshots, ChangedBlocks))
+@check(
+    "inc.delta_covers_all_changes", rule="cbt.covers", needs=(Snapshots, ChangedBlocks), tier=Tier.STANDARD
+)
 def check_delta_covers_all_changes(lab: Lab) -> None:
     """Every block that changed between two snapshots lies in an extent that is reported as data."""
     volume = lab.volume()
@@ -167,7 +170,7 @@ def check_delta_covers_all_changes(lab: Lab) -> None:
     must(any(e.offset <= places[-1] < e.end for e in full), "base None does not report the last block")
 
 
-@check("inc.empty_when_unchanged", rule="cbt.covers", needs=(Snapshots, ChangedBlocks))
+@check("inc.empty_when_unchanged", rule="cbt.covers", needs=(Snapshots, ChangedBlocks), tier=Tier.STANDARD)
 def check_empty_when_unchanged(lab: Lab) -> None:
     """Between two snapshots without a write in between hardly anything is reported."""
     volume = lab.volume()

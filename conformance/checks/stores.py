@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ...core.spi import Body, Conflict, DataLoss, InvalidArgument, NotFound, StorageError, StoredObject
 from ..lab import ContractBroken, must, refused
+from ..model import Tier
 from ..registry import check
 from ..store_lab import StoreLab
 
@@ -38,7 +39,7 @@ def check_overwrite(lab: StoreLab) -> None:
     must(lab.read(key) == short, "the object is not what was put last")
 
 
-@check("store.large_object", rule="store.atomic", kinds=STORES)
+@check("store.large_object", rule="store.atomic", kinds=STORES, tier=Tier.STANDARD)
 def check_large_object(lab: StoreLab) -> None:
     """An object of many parts (12 MiB and a bit) comes back whole, and in ranges across its parts."""
     key, data = lab.key(), lab.data(12 * KIB * KIB + 12345)
@@ -164,7 +165,7 @@ def check_weird_keys(lab: StoreLab) -> None:
     must(len(listed) == 9, f"of nine weird keys these are listed: {listed}")
 
 
-@check("store.no_leftovers", rule="store.abort-live", kinds=STORES)
+@check("store.no_leftovers", rule="store.abort-live", kinds=STORES, tier=Tier.STANDARD)
 def check_no_leftovers(lab: StoreLab) -> None:
     """Finished puts leave nothing that abort_uploads would find, and it does not touch objects."""
     key = lab.key()

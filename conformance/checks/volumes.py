@@ -15,7 +15,7 @@ from ...core.spi import (
 )
 from .. import pattern
 from ..lab import MIB, VOLUME_SIZE, Lab, expected, must, refused, zeros
-from ..model import Level
+from ..model import Level, Tier
 from ..registry import check
 
 
@@ -111,7 +111,7 @@ def check_delete_missing_ok(lab: Lab) -> None:
     must(volume.id not in {v.id for v in lab.pool.volumes.list()}, "a deleted volume is still listed")
 
 
-@check("vol.list_complete", rule="vol.list-complete")
+@check("vol.list_complete", rule="vol.list-complete", tier=Tier.STANDARD)
 def check_list_complete(lab: Lab) -> None:
     """Small pages miss no volume, repeat none, and agree with get."""
     made = {lab.volume(MIB).id for _ in range(7)}
@@ -178,7 +178,7 @@ def check_clone_equals_source(lab: Lab) -> None:
         lab.verify(clone.id, expected(source.size, 1) | tail, owner=source.id)
 
 
-@check("vol.clone_independent", rule="clone.independent", needs=(ClonesVolume,))
+@check("vol.clone_independent", rule="clone.independent", needs=(ClonesVolume,), tier=Tier.STANDARD)
 def check_clone_independent(lab: Lab) -> None:
     """Writes to a clone do not show in its source, nor the reverse, whichever is written first."""
     source = lab.volume()
@@ -194,7 +194,7 @@ def check_clone_independent(lab: Lab) -> None:
     lab.verify(second.id, expected(source.size, 1), owner=source.id)
 
 
-@check("vol.clone_outlives_source", rule="clone.independent", needs=(ClonesVolume,))
+@check("vol.clone_outlives_source", rule="clone.independent", needs=(ClonesVolume,), tier=Tier.STANDARD)
 def check_clone_outlives_source(lab: Lab) -> None:
     """A clone that does not depend on its source keeps every block when the source is deleted."""
     source = lab.volume()
@@ -215,7 +215,7 @@ def check_qos_read_back(lab: Lab) -> None:
         must((now or Qos()) == (qos or Qos()), f"set {qos}, the array shows {now}")
 
 
-@check("vol.misdirected", rule="vol.size")
+@check("vol.misdirected", rule="vol.size", tier=Tier.STANDARD)
 def check_misdirected(lab: Lab) -> None:
     """Each 64 KiB of a volume that is written as a whole holds the block that belongs there."""
     volume = lab.volume(4 * MIB)

@@ -19,6 +19,16 @@ O = TypeVar("O")  # noqa: E741 - reads as "options" wherever it is used
 class Driver(ABC, Generic[O]):
     """A driver instance serves one pool, store, hypervisor or BMC.
 
+    [drv.entry] The name MUST lead to one class, offered by one distribution. [drv.import] Importing
+    its module MUST change nothing outside of it: no connection, thread, process or file, no signal
+    handler, log set-up, working directory, environment, locale; warning filters go behind those that
+    are there. [drv.import-fast] It SHOULD take less than 300 ms: each listing of drivers pays for it.
+    [drv.spi] `spi` MUST be a version that Bollard speaks, and SHOULD be stated by the driver: what
+    is inherited from here claims each newer version without anybody having read it.
+    [drv.signatures] Methods MUST take what those of the SPI take: names, kinds, defaults.
+    [drv.mixins] Capabilities MUST be those of the mix-ins inherited, no more and no less.
+    [drv.metadata] The distribution SHOULD tell version, summary, licence and supported Pythons.
+
     [drv.cheap] Constructing MUST open nothing and start nothing. [drv.close-twice] `close` MUST be
     repeatable. [drv.isolated] Two instances MUST share neither sessions nor credentials.
     """
@@ -31,7 +41,7 @@ class Driver(ABC, Generic[O]):
 
     @abstractmethod
     def close(self) -> None:
-        """Release sessions, sockets and processes."""
+        """Release what is held. [drv.close-all] No session, socket, file, thread, process MUST be left."""
 
     def unavailable(self, call: Call) -> Mapping[Capability, str]:  # noqa: ARG002 - for overriders
         """Return the declared capabilities that this instance lacks, each with its reason.

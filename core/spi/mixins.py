@@ -5,6 +5,7 @@ hold for every method of every driver:
 
     [any.idempotent]    Repeating a call with the same arguments MUST give the same result.
     [any.missing-ok]    Deleting, revoking or forgetting what is not there MUST succeed.
+    [any.gone]          What was deleted or revoked MUST be gone when the call returns.
     [any.taxonomy]      Only `StorageError` subclasses MUST escape, each with a true outcome.
     [any.deadline]      A call MUST return within its deadline plus two seconds.
     [any.secrets]       No secret MUST appear in a message, repr, log or process list.

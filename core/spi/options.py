@@ -8,6 +8,13 @@
 
 Types allowed: str, int, float, bool, Secret, pathlib.Path, and each of them `| None`.
 A secret may be written as a reference: {"env": "NAME"} or {"file": "/path"}.
+
+[drv.options] Options MUST be a frozen dataclass whose fields are all made by `option()`, each with a
+help, and each required one that is neither a secret nor a choice with an example. [drv.options-schema]
+Its JSON Schema MUST be valid, and examples and defaults MUST obey it. [drv.options-unknown] An unknown
+key MUST be refused with a hint. [drv.options-typed] A bad value MUST give `InvalidArgument` naming the
+option, and nothing else. [drv.options-secret] What is secret MUST have the type `Secret`, and MUST show
+in no error, repr, pickle or JSON.
 """
 
 from __future__ import annotations

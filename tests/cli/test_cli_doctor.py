@@ -126,7 +126,9 @@ def broken(home) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: forgetful\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bollard.drivers]\nforgetful = forgetful:Forgetful\n")
     (site / "forgetful.py").write_text(BROKEN)
-    (home / "forgetful.toml").write_text(f'driver = "forgetful"\n[options]\npath = "{home}/store"\n')
+    (home / "forgetful.toml").write_text(
+        f'driver = "forgetful"\ntest_pool = true\n[options]\npath = "{home}/store"\n'
+    )
     return site
 
 
@@ -155,7 +157,7 @@ def test_conformance_of_a_broken_driver(home, broken, monkeypatch):
 
 def test_conformance_of_a_good_driver(bollard, home):
     """Exit code 0 and the verdict in one line."""
-    (home / "nfs.toml").write_text(f'driver = "nfs"\n[options]\npath = "{home}/store"\n')
+    (home / "nfs.toml").write_text(f'driver = "nfs"\ntest_pool = true\n[options]\npath = "{home}/store"\n')
     done = bollard("conformance", "run", "--config", home / "nfs.toml", "--select", "range_reads")
 
     assert done.code == 0
@@ -164,7 +166,7 @@ def test_conformance_of_a_good_driver(bollard, home):
 
 def test_conformance_without_a_check_is_no_success(bollard, home):
     """A selection that matches nothing proves nothing."""
-    (home / "nfs.toml").write_text(f'driver = "nfs"\n[options]\npath = "{home}/store"\n')
+    (home / "nfs.toml").write_text(f'driver = "nfs"\ntest_pool = true\n[options]\npath = "{home}/store"\n')
     done = bollard("conformance", "run", "--config", home / "nfs.toml", "--select", "nonsense")
 
     assert done.code == 10

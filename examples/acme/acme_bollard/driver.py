@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bollard.core import spi
+from bollard.core import spi as api  # in the class, `spi` is the version
 from bollard.core.dataplane import copy, open_sink, open_source
 from bollard.core.dataplane.os_errors import os_errors
 from bollard.core.spi import Call, FileLocation, Page, Snapshot, Volume, VolumeSpec
@@ -33,43 +33,44 @@ from bollard.transfer_objects.ids import ID_RULE, SnapshotId, VolumeId, is_valid
 
 # ext4 ends one block before 16 TiB. Without reflinks a snapshot is a copy, which a running VM would tear.
 # One lock serves the whole pool: simple, and slow where copies are long (drivers/primary/qcow2 has many).
-TRAITS = spi.Traits(max_size=8 * spi.TIB, snapshot_while_attached=False, concurrent_calls=False)
+TRAITS = api.Traits(max_size=8 * api.TIB, snapshot_while_attached=False, concurrent_calls=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeOptions:
     """What an operator configures; Bollard makes validation, schema and a template of it."""
 
-    path: Path = spi.option(help="Directory of the pool, with a pool.id in it", example="/srv/acme")
+    path: Path = api.option(help="Directory of the pool, with a pool.id in it", example="/srv/acme")
 
 
 class AcmeDriver(
-    spi.HostPrimaryDriver[AcmeOptions],  # a volume is a file in a pool that hosts mount; what else it can do:
-    spi.Snapshots, spi.DirectSnapshotRead, spi.Reverts, spi.ClonesVolume, spi.VolumeFromSnapshot,
-    spi.Resizes, spi.ReportsCapacity,
+    # A volume is a file in a pool that hosts mount; the other bases are what it can do besides.
+    api.HostPrimaryDriver[AcmeOptions], api.Resizes, api.ReportsCapacity,
+    api.Snapshots, api.DirectSnapshotRead, api.Reverts, api.ClonesVolume, api.VolumeFromSnapshot,
 ):  # fmt: skip
     """A pool of raw files. The instance knows where it is; all else is in the files."""
 
     Options = AcmeOptions
+    spi = (1, 0)  # what this was written for
 
-    def open(self, call: Call) -> spi.PoolInfo:
+    def open(self, call: Call) -> api.PoolInfo:
         """Find the pool. Its identity is what the operator wrote: the same from each host that mounts it."""
         with os_errors("cannot open the pool"):
             identity = (self.options.path / "pool.id").read_text(encoding="utf-8").strip()
-        return spi.PoolInfo(identity=identity, name=str(self._path("pool.id", call).parent))
+        return api.PoolInfo(identity=identity, name=str(self._path("pool.id", call).parent))
 
     def close(self) -> None:
         """Nothing is kept between calls, so there is nothing that a restart could lose."""
 
-    def traits(self) -> spi.Traits:
+    def traits(self) -> api.Traits:
         """Return the limits."""
         return TRAITS
 
-    def capacity(self, call: Call) -> spi.Capacity:
+    def capacity(self, call: Call) -> api.Capacity:
         """Return what the file system says: one question, however many volumes there are."""
         with os_errors("cannot read the capacity"):
             found = shutil.disk_usage(self._path("pool.id", call))
-        return spi.Capacity(total=found.total, used=found.used, provisioned=found.used)
+        return api.Capacity(total=found.total, used=found.used, provisioned=found.used)
 
     # -- volumes ---------------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ class AcmeDriver(
         """Grow a volume: truncate(2) is one step, and what it adds reads as zeros."""
         with self._changing("resize", f"volume.{volume}", call) as (path, _):
             if size < (present := self._get(path.name, call).size):
-                raise spi.InvalidArgument(f"{path.name} has {present} bytes and cannot shrink to {size}")
+                raise api.InvalidArgument(f"{path.name} has {present} bytes and cannot shrink to {size}")
             os.truncate(path, TRAITS.rounded(size))
             _sync(path)
         return self._get(path.name, call)
@@ -141,7 +142,7 @@ class AcmeDriver(
         with self._changing("revert", f"volume.{volume}", call) as (path, staging):
             target, source = self._get(path.name, call), self._get(f"snapshot.{snapshot}", call)
             if source.private["origin"] != path.name:
-                raise spi.InvalidArgument(f"snapshot {snapshot} is not of volume {target.id}")
+                raise api.InvalidArgument(f"snapshot {snapshot} is not of volume {target.id}")
             _fill(staging, source.size, source, call)
             _move(staging, path)
         return self._get(path.name, call)
@@ -152,9 +153,9 @@ class AcmeDriver(
         """Return the path of a file of the pool; of what callers say, only a valid id becomes part of one."""
         call.check()
         if not is_valid_id(name.partition(".")[2]):
-            raise spi.InvalidArgument(f"{name!r} is not valid: {ID_RULE}")
+            raise api.InvalidArgument(f"{name!r} is not valid: {ID_RULE}")
         if not (self.options.path / "pool.id").is_file():  # else an unmount would look like an empty pool
-            raise spi.Unavailable("the pool is not mounted", outcome=spi.Outcome.NOT_APPLIED)
+            raise api.Unavailable("the pool is not mounted", outcome=api.Outcome.NOT_APPLIED)
         return self.options.path.absolute() / name
 
     def _get(self, key: str, call: Call) -> Volume:
@@ -168,7 +169,7 @@ class AcmeDriver(
         """Yield what is ours and still there, sorted by id, from behind the id `after`."""
         keys = (path.name for path in self._path("pool.id", call).parent.glob(f"{kind}.*"))
         for key in sorted(key for key in keys if key > f"{kind}.{after or ''}"):
-            with suppress(spi.NotFound, spi.InvalidArgument):
+            with suppress(api.NotFound, api.InvalidArgument):
                 yield self._get(key, call)
 
     @contextmanager
@@ -194,13 +195,13 @@ class AcmeDriver(
                 _move(staging, path)
             found = self._get(key, call)
             if found.private["origin"] != origin or (size and TRAITS.rounded(size) != found.size):
-                raise spi.Conflict(f"{key} exists with {found.size} bytes, made of {origin or 'zeros'}")
+                raise api.Conflict(f"{key} exists with {found.size} bytes, made of {origin or 'zeros'}")
             return found
 
     def _remove(self, key: str, call: Call) -> None:
         with self._changing("delete", key, call) as (path, _):
             if any(s.private["origin"] == key for s in self._all("snapshot", None, call)):
-                raise spi.HasDependents(f"{key} has snapshots")
+                raise api.HasDependents(f"{key} has snapshots")
             path.unlink(missing_ok=True)
             Path(f"{path}.json").unlink(missing_ok=True)
             _sync(path.parent)
@@ -233,7 +234,7 @@ def _move(source: Path, target: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Make bytes or names durable. If that fails, nobody knows what a power cut would leave."""
-    with os_errors(f"cannot make {path} durable", outcome=spi.Outcome.UNKNOWN):
+    with os_errors(f"cannot make {path} durable", outcome=api.Outcome.UNKNOWN):
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
