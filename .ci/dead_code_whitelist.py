@@ -30,3 +30,6 @@ agent_timeout, corrupt_first_read, drop_connection_midway, short_body, lost_repl
 
 # Entry point of the example's own distribution.
 AcmeDriver
+
+# paramiko calls these on the server of simulators/faults/ssh.py.
+_.get_allowed_auths, _.check_auth_publickey, _.check_channel_request, _.check_channel_exec_request

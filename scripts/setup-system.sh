@@ -5,7 +5,8 @@
 #   scripts/setup-system.sh --missing  print one "tool package" line for each tool that is missing
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
-# (no root here), with 1 when it cannot. None of these packages starts a service.
+# (no root here), with 1 when it cannot. Only openssh-server brings a service,
+# which systemd starts where there is one; the tests run an sshd of their own on loopback.
 set -euo pipefail
 
 # Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
@@ -25,6 +26,7 @@ nbdkit               nbdkit
 nbdcopy              libnbd-bin
 nbdinfo              libnbd-bin
 unzip                unzip
+sshd                 openssh-server
 '
 
 missing_tools() {
