@@ -22,6 +22,7 @@ from moto.moto_server.werkzeug_app import (
 )
 
 from .http_server import KeepAliveHandler
+from .s3_defects import S3Defects, S3WithDefects
 from .serving import HttpSimulator, serve
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class S3Simulator(HttpSimulator):
 
     def __init__(self, state: str | os.PathLike[str], *, buckets: Iterable[str] = (), port: int = 0) -> None:
         super().__init__(state, port)
+        self.defects = S3Defects()
         self._buckets = list(buckets)
 
     def application(self) -> WSGIApplication:
@@ -58,8 +60,7 @@ class S3Simulator(HttpSimulator):
         backend = get_backend("s3")[_ACCOUNT]["aws"]
         for bucket in self._buckets:
             backend.create_bucket(bucket, "us-east-1")
-        app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-        return app
+        return S3WithDefects(DomainDispatcherApplication(create_backend_app), self.defects)
 
     def close_state(self) -> None:
         """Frees the memory of all objects."""

@@ -83,6 +83,8 @@ class HypervisorDriver(Driver[O]):
 
         [intro.verified] Identity and size of what appeared MUST be checked; a mismatch MUST give
         `DataLoss` and leave no trace. [intro.twice] A repeat MUST return the same answer.
+        [intro.other] Another object under an id that the host knows MUST give `Conflict` and change
+        nothing. [intro.missing] Where nothing is MUST give `NotFound` and leave no trace.
         """
 
     @abstractmethod
@@ -93,7 +95,12 @@ class HypervisorDriver(Driver[O]):
 
     @abstractmethod
     def attach(self, vm: VmId, disk: Introduced, call: Call) -> str:
-        """Attach to a VM, hot or cold; returns the device name. A repeat returns the same."""
+        """Attach to a VM, hot or cold; returns the device name.
+
+        [attach.same-bytes] What the VM writes MUST land in the very object that was introduced.
+        [attach.twice] A repeat MUST return the same device. [attach.unknown] An object that the host
+        does not know (any longer) MUST give `NotFound`.
+        """
 
     @abstractmethod
     def detach(self, vm: VmId, disk: Introduced, call: Call) -> None:
@@ -106,25 +113,42 @@ class HypervisorDriver(Driver[O]):
     @abstractmethod
     def freeze(self, vm: VmId, call: Call) -> None:
         """Freeze the guest's file systems. [freeze.bounded] They MUST thaw by themselves or by the
-        driver's own watch within the call's deadline if nobody thaws them.
+        driver's own watch within the call's deadline if nobody thaws them. [freeze.still] When it
+        returns, everything acknowledged before MUST be on the disks, and nothing MUST be written until
+        the thaw. [freeze.fails-thawed] A freeze that fails MUST leave the guest thawed.
         """
 
     @abstractmethod
     def thaw(self, vm: VmId, call: Call) -> None:
-        """Thaw; a guest that is not frozen is fine."""
+        """Thaw. [thaw.goes-on] When it returns the guest MUST write again. [thaw.again] A guest that is
+        not frozen, because nobody froze it or because it has thawed by itself, MUST be fine.
+        """
 
     @abstractmethod
     def guest_state(self, vm: VmId, call: Call) -> GuestState:
-        """Ask the guest itself whether it is frozen."""
+        """Ask the guest itself whether it is frozen.
+
+        [guest.truth] The answer MUST be the guest's own, never what we told it last.
+        """
 
     @abstractmethod
     def create_vm_snapshot(self, vm: VmId, snapshot: VmSnapshotId, call: Call, *, memory: bool) -> None:
-        """Take a snapshot of all disks of the VM, with its memory if asked."""
+        """Take a snapshot of all disks of the VM, with its memory if asked.
+
+        [vmsnap.one-instant] All disks MUST show one instant, whatever the guest does meanwhile.
+        [vmsnap.same-id] The same id MUST return without a later cut. [vmsnap.fails-clean] On failure
+        no disk MUST have a part of it.
+        """
 
     @abstractmethod
     def revert_vm_snapshot(self, vm: VmId, snapshot: VmSnapshotId, call: Call) -> None:
-        """Put the VM back, all disks or none."""
+        """Put the VM back. [vmsnap.revert-all] Every byte of all disks MUST be the snapshot's, or, after
+        a failure, none changed. [vmsnap.missing] What is not there MUST give `NotFound`.
+        """
 
     @abstractmethod
     def delete_vm_snapshot(self, vm: VmId, snapshot: VmSnapshotId, call: Call) -> None:
-        """Delete the snapshot; its children move to its parent."""
+        """Delete the snapshot; its children move to its parent.
+
+        [vmsnap.delete-keeps] The VM's disks and its other snapshots MUST stay as they are.
+        """

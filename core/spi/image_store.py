@@ -72,7 +72,10 @@ class ImageStoreDriver(Driver[O]):
         [store.atomic] Nothing MUST be visible under `key` before it is complete, and an aborted put
         MUST leave nothing that `abort_uploads` does not find. [store.digest] A body whose bytes do
         not match `size` and `sha256` MUST give `DataLoss` and leave nothing. [store.if-absent]
-        With `if_absent` an existing key MUST give `Conflict` and stay as it was.
+        With `if_absent` an existing key MUST give `Conflict` and stay as it was. [store.keys] Two keys
+        MUST NOT share an object, whatever their case, length or Unicode form; one that cannot be kept
+        exactly MUST give `InvalidArgument` or `LimitExceeded`. [store.bounded] Memory MUST NOT grow with
+        the size of the body.
         """
 
     @abstractmethod
@@ -95,6 +98,8 @@ class ImageStoreDriver(Driver[O]):
         """List keys that start with `prefix`, sorted by their UTF-8 bytes, in pages.
 
         [store.hidden] Uploads in progress and the driver's own temporary objects MUST NOT appear.
+        [store.listed] A key that exists throughout MUST be listed once, with its size; one that was put
+        or deleted before the call as it is now, if `StoreTraits.listing_consistent`.
         """
 
     @abstractmethod

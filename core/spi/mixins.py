@@ -9,6 +9,15 @@ hold for every method of every driver:
     [any.taxonomy]      Only `StorageError` subclasses MUST escape, each with a true outcome.
     [any.deadline]      A call MUST return within its deadline plus two seconds.
     [any.secrets]       No secret MUST appear in a message, repr, log or process list.
+    [any.text]          Ids, names and keys MUST be text to every layer: no path, no word of a shell, no
+                        part of a URL or document. What cannot be kept as it is MUST be refused.
+    [any.elsewhere]     Another process that has nothing but the ids MUST find and use every object.
+    [any.history]       What a call returns or refuses MUST follow from the calls that succeeded before.
+    [any.concurrent]    Calls at the same time, of one or of two instances, MUST end as if made one after
+                        the other. One that another keeps from it MUST be `Busy`, and succeed afterwards.
+    [any.private]       Private data MUST be text of at most `MAX_PRIVATE_BYTES`, each time the same.
+    [any.flat]          The requests that a call costs MUST NOT grow with the number of objects.
+    [any.tls]           A certificate that the authority in the options did not sign MUST be refused.
 """
 
 from __future__ import annotations
@@ -151,6 +160,7 @@ class ChangedBlocks(ABC):
         disjoint, non-empty and end within `target`'s size. [cbt.base-none] base None MUST stream
         what is allocated. [cbt.resume] `start` MUST leave out only what ends at or before it.
         [cbt.lost] If the backend no longer knows, it MUST raise `NotFound`, never stream nothing.
+        [cbt.foreign] A base of another volume MUST give `InvalidArgument`.
         """
 
 
@@ -173,6 +183,7 @@ class AccessControl(ABC):
         """Take it away. [acl.revoke-proven] After it returns no write of `host` MUST land, neither
         new nor in flight: the ACL goes, the sessions are ended, and the list of sessions is read
         back. [acl.revoke-unknown] An unknown host or volume MUST succeed (cloudstack#6739).
+        [acl.others-stay] Other hosts, and other volumes of the host, MUST keep what they have.
         """
 
     @abstractmethod
@@ -200,7 +211,8 @@ class HasQos(ABC):
     @abstractmethod
     def set_qos(self, volume: VolumeId, qos: Qos | None, call: Call) -> Volume:
         """Set, change or (None) remove the limits. [qos.read-back] `get_volume` MUST show them;
-        [qos.bad] min above max or a negative number MUST give `InvalidArgument`.
+        [qos.bad] min above max or a negative number MUST give `InvalidArgument`. [qos.kept] Resize and
+        revert MUST NOT change them. [qos.enforced] A host MUST NOT get more than the maxima.
         """
 
 

@@ -25,7 +25,16 @@ O = TypeVar("O")  # noqa: E741 - as in driver.py
 
 
 class PrimaryDriver(Driver[O]):
-    """Volumes on one pool."""
+    """Volumes on one pool.
+
+    Of a volume's bytes, whichever way hosts reach them: [vol.data] What was flushed MUST be read back,
+    at its own place and by every host that attaches later. [vol.sector] Writing `Traits.sector_size`
+    bytes MUST change no others. [vol.discard] What a host discarded or zeroed MUST read zeros.
+    [vol.identity] On managed storage `Volume.identity` MUST NOT be another volume's, nor that of one
+    that is gone: a host that still holds the old device would open the new one (CVE-2023-2088).
+    [vol.full] On a full pool what needs space MUST give `OutOfCapacity`, and no other volume MUST be
+    harmed.
+    """
 
     @abstractmethod
     def open(self, call: Call) -> PoolInfo:
@@ -73,7 +82,12 @@ class ManagedPrimaryDriver(PrimaryDriver[O], AccessControl):
 
 
 class HostPrimaryDriver(PrimaryDriver[O]):
-    """A pool that hosts mount: a volume is a file."""
+    """A pool that hosts mount: a volume is a file.
+
+    [host.same-place] Each host that mounts the pool MUST find the same bytes at the same location.
+    [host.format] The location MUST state the format that the file really has. [host.self-contained]
+    A volume's file MUST NOT refer to another one: nobody would open it (CVE-2024-32498).
+    """
 
     @abstractmethod
     def locate_volume(self, volume: VolumeId, call: Call) -> Location:

@@ -38,7 +38,7 @@ def send_parts(
     most = max(1, min(threads, _IN_FLIGHT // part_size))
     with ThreadPoolExecutor(most, thread_name_prefix="bollard-upload") as pool:
         number = 0
-        while data := _read_full(reader, part_size):
+        while data := read_full(reader, part_size):
             number += 1
             waiting.append(pool.submit(send, number, data))
             while len(waiting) >= most:
@@ -47,7 +47,7 @@ def send_parts(
     return answers
 
 
-def _read_full(reader: CheckedReader, size: int) -> bytes:
+def read_full(reader: CheckedReader, size: int) -> bytes:
     """Return `size` bytes, fewer only at the end: a pipe gives what it has."""
     first = reader.read(size)
     if len(first) in (0, size):

@@ -23,7 +23,7 @@ from typing import Any
 
 from ...core.spi import Body, Call, Conflict, DataLoss, NotFound, StorageError
 from ._body import CheckedReader, md5_of
-from ._parts import part_size_for, send_parts
+from ._parts import part_size_for, read_full, send_parts
 from ._s3_client import S3Client
 
 # Metadata of each object: its digest, for readers, and which put made it.
@@ -96,9 +96,9 @@ class Upload:
         digest = _sha256_header(bytes.fromhex(self._body.sha256)) if checked else _md5_header(md5)
 
         def put() -> dict[str, Any]:
+            size = self._body.size
             with CheckedReader(self._body, self._call) as reader:
-                payload = reader.read() if self._body.size <= _SMALL else reader
-                size = self._body.size
+                payload = read_full(reader, size) if size <= _SMALL else reader
                 rest = {"Body": payload, "ContentLength": size, **self._about, **digest, **condition}
                 return self._client.once("put_object", self._key, self._call, Key=self._name, **rest)
 

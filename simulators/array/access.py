@@ -83,6 +83,8 @@ class Access:
             name = rules.name(body) if "name" in body else row["name"]
             user = rules.name(body, "chap_user") if "chap_user" in body else row["chap_user"]
             secret = self._secret(body) if "chap_secret" in body else row["chap_secret"]
+            if Defect.CHAP_ROTATION_IGNORED in core.defects:
+                user, secret = row["chap_user"], row["chap_secret"]
             core.db.run(
                 "UPDATE initiators SET name = ?, chap_user = ?, chap_secret = ? WHERE id = ?",
                 *(name, user, secret, initiator_id),
@@ -184,6 +186,9 @@ class Access:
         if not grants:
             return None
         read_only = all(grant["read_only"] for grant in grants)
+        if Defect.EXPORT_SHOWS_OTHER_VOLUME in self._core.defects:
+            newest = "SELECT * FROM volumes WHERE pool = ? ORDER BY seq DESC LIMIT 1"
+            volume = db.one(newest, volume["pool"]) or volume
         return Admission(volume["id"], read_only and Defect.READ_ONLY_IGNORED not in self._core.defects)
 
     def _proven(self, name: str, serial: str, initiator: sqlite3.Row) -> bool:
@@ -230,7 +235,7 @@ class Grants:
             core.find("initiators" if kind == "initiator" else "groups", holder, kind)
             same = f"SELECT * FROM grants WHERE volume = ? AND {column} = ?"  # noqa: S608 - one of two constants
             existing = core.db.one(same, volume_id, holder)
-            if existing is not None:
+            if existing is not None and Defect.GRANT_DUPLICATED not in core.defects:
                 if bool(existing["read_only"]) != read_only:
                     raise ArrayError("grant_exists", f"granted to {holder} otherwise", "read_only")
                 return self._show(existing), False

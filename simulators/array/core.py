@@ -38,7 +38,7 @@ class Settings:
     username: str = "admin"
     password: str = field(repr=False)
     job_seconds: float = 0.05
-    session_limit: int = 64
+    session_limit: int = 1024
     session_seconds: float = 3600.0
     rate_limit: float = 0.0
     overprovision: float = 16.0

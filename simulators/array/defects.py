@@ -186,6 +186,61 @@ class Defect(Enum):
         "metadata is accepted and not kept",
         "vol.name_round_trip, crash.orchestrator_forgot",
     )
+    CLONE_KEEPS_SOURCE_SIZE = (
+        "clone_keeps_source_size",
+        "a clone that is asked to be larger has its source's size",
+        "ceph/ceph-csi#2719; piraeusdatastore/linstor-csi#138",
+    )
+    CLONE_SMALLER_ACCEPTED = (
+        "clone_smaller_accepted",
+        "a clone smaller than its source is made, and cut off",
+        "ceph/ceph-csi#2766",
+    )
+    SNAPSHOT_CLONE_IS_CURRENT = (
+        "snapshot_clone_is_current",
+        "a volume made from a snapshot shows its source of today",
+        "openebs/zfs-localpv#207",
+    )
+    SNAPSHOT_SIZE_ZERO = (
+        "snapshot_size_zero",
+        "snapshots say that they have 0 bytes",
+        "democratic-csi#129; IBM/ibm-spectrum-scale-csi#249",
+    )
+    SNAPSHOT_TIME_MOVES = (
+        "snapshot_time_moves",
+        "a snapshot was created when one looks",
+        "longhorn/longhorn#5153, a snapshot's date is wrong",
+    )
+    CHAP_ROTATION_IGNORED = (
+        "chap_rotation_ignored",
+        "a new CHAP secret is accepted and not used",
+        "acl.credentials_rotated; hpe-storage/csi-driver#400, trouble after a change of credentials",
+    )
+    GRANT_DUPLICATED = (
+        "grant_duplicated",
+        "granting again makes a second grant",
+        "HPE CON-2642, duplicate LUNs of one host; dell/csm#233",
+    )
+    EXPORT_SHOWS_OTHER_VOLUME = (
+        "export_shows_other_volume",
+        "a host gets the newest volume of the pool, whichever it was granted",
+        "kubernetes/kubernetes#59946 and #90982, a LUN number that another volume had",
+    )
+    CHANGED_REPORTS_ALL = (
+        "changed_reports_all",
+        "every chunk of the volume is reported as changed",
+        "abbbi/virtnbdbackup#56",
+    )
+    ZERO_DOES_NOTHING = (
+        "zero_does_nothing",
+        "zeroing a range succeeds and leaves the old bytes",
+        "ceph/ceph#26286, discard no longer guarantees zeroes",
+    )
+    QOS_LOST_ON_RESIZE = (
+        "qos_lost_on_resize",
+        "growing a volume removes its limits",
+        "cloudstack#6902, limits and resize",
+    )
 
 
 _BY_LABEL = {defect.label: defect for defect in Defect}

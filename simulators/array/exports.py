@@ -31,7 +31,8 @@ class _Attachment:
         self._volume.write(offset, data)
 
     def zero(self, offset: int, length: int) -> None:
-        self._volume.zero(offset, length)
+        if Defect.ZERO_DOES_NOTHING not in self._core.defects:
+            self._volume.zero(offset, length)
 
     def flush(self) -> None:
         if Defect.WRITES_LOST_AFTER_FLUSH not in self._core.defects:

@@ -41,22 +41,25 @@ class Snapshots:
         return self._core.page("snapshots", query, self._show)
 
     def _show(self, row: sqlite3.Row) -> Json:
-        held = len(self._chunks(row).slots()) * CHUNK
+        held, defects = len(self._chunks(row).slots()) * CHUNK, self._core.defects
         return {
-            **{key: row[key] for key in ("id", "name", "volume", "pool", "size")},
+            **{key: row[key] for key in ("id", "name", "volume", "pool")},
+            "size": 0 if Defect.SNAPSHOT_SIZE_ZERO in defects else row["size"],
             "allocated_bytes": held,
-            "created_at": row["created"],
+            "created_at": self._core.now() if Defect.SNAPSHOT_TIME_MOVES in defects else row["created"],
             "metadata": json.loads(row["metadata"]),
             "group": row["grp"],
         }
 
     def _chunks(self, row: sqlite3.Row) -> ChunkMap:
-        store = self._core.store
         if Defect.SNAPSHOT_NOT_POINT_IN_TIME in self._core.defects:
-            volume = store.volumes[row["volume"]]
-            with volume.lock:
-                return volume.chunks.copy()
-        return store.snapshots[row["id"]].chunks
+            return self._chunks_of_today(row)
+        return self._core.store.snapshots[row["id"]].chunks
+
+    def _chunks_of_today(self, row: sqlite3.Row) -> ChunkMap:
+        volume = self._core.store.volumes[row["volume"]]
+        with volume.lock:
+            return volume.chunks.copy()
 
     # -- making ----------------------------------------------------------------------------------------------
 
@@ -121,7 +124,9 @@ class Snapshots:
         """A new volume from a snapshot: a job."""
         with self._core.db.transaction():
             row = self._core.find("snapshots", snapshot_id)
-            return self._volumes.clone_snapshot(row, self._chunks(row), body)
+            current = Defect.SNAPSHOT_CLONE_IS_CURRENT in self._core.defects
+            chunks = self._chunks_of_today(row) if current else self._chunks(row)
+            return self._volumes.clone_snapshot(row, chunks, body)
 
     def delete(self, snapshot_id: str) -> None:
         """Remove a snapshot; what others share with it stays."""
@@ -151,6 +156,8 @@ class Snapshots:
         base = self._base(row, arguments["base"]) if "base" in arguments else None
         first, end = start // CHUNK, -(-row["size"] // CHUNK)
         changed = self._chunks(row).differences(base, first, end) if start < row["size"] else iter(())
+        if Defect.CHANGED_REPORTS_ALL in self._core.defects:
+            changed = ((chunk, False) for chunk in range(first, end))
         found = list(islice(_extents(changed, start, row["size"]), limit + 1))
         return {
             "chunk_bytes": CHUNK,

@@ -120,7 +120,11 @@ class Volumes:
 
     def _clone_of(self, row: sqlite3.Row, source: tuple[str, str], body: Json) -> NewVolume:
         rules.check_keys(body, ("name",), ("size", "metadata"))
-        size = rules.size(body, at_least=row["size"]) if "size" in body else row["size"]
+        defects = self._core.defects
+        least = rules.VOLUME_MIN if Defect.CLONE_SMALLER_ACCEPTED in defects else row["size"]
+        size = rules.size(body, at_least=least) if "size" in body else row["size"]
+        if Defect.CLONE_KEEPS_SOURCE_SIZE in defects:
+            size = min(size, row["size"])
         return NewVolume(
             name=rules.name(body),
             pool=row["pool"],
@@ -138,7 +142,11 @@ class Volumes:
             self._core.store.replace(existing["id"], ChunkMap(), existing["size"])
             return self._jobs.start(kind, existing["id"])
         content = ChunkMap() if Defect.CLONE_EMPTY in defects else chunks.copy()
-        return self._jobs.start(kind, self._make(wanted, content))
+        made = self._make(wanted, content)
+        if Defect.CLONE_SMALLER_ACCEPTED in defects:
+            end = -(-wanted.size // CHUNK)
+            self._core.store.unmap(made, [c for c in content.mapped(0, 1 << 40) if c >= end])
+        return self._jobs.start(kind, made)
 
     def _make(self, wanted: NewVolume, chunks: ChunkMap) -> str:
         core, volume_id = self._core, new_id("vol")
@@ -225,6 +233,8 @@ class Volumes:
         if size < row["size"]:
             core.store.unmap(row["id"], range(-(-size // CHUNK), -(-row["size"] // CHUNK)))
         core.db.run("UPDATE volumes SET size = ? WHERE id = ?", size, row["id"])
+        if size > row["size"] and Defect.QOS_LOST_ON_RESIZE in defects:
+            self._set_qos(row["id"], rules.qos({}))
         if Defect.RESIZE_REPORTS_BUT_DOES_NOT_GROW not in defects:
             core.db.run("UPDATE volumes SET export_size = ? WHERE id = ?", size, row["id"])
             core.store.resize(row["id"], size)

@@ -26,3 +26,8 @@ def not_found(what: str, name: str) -> Refused:
 def conflict(message: str) -> Refused:
     """409 for a name that is taken by something else."""
     return Refused(409, "conflict", message)
+
+
+def failed(what: str) -> Refused:
+    """500 for what a broken hypervisor cannot do."""
+    return Refused(500, "internal", what)

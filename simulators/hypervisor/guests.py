@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .defects import HypervisorDefects
-from .errors import Refused, not_found
+from .errors import Refused, failed, not_found
 from .guest import Guest, GuestDisk
 from .media import parse_address
 from .personality import Personality
@@ -15,6 +15,7 @@ from .records import Body, Records
 
 MAX_FREEZE_S = 300.0
 DEFAULT_FREEZE_S = 10.0
+_FOR_EVER = 1e9  # seconds
 
 
 class Guests:
@@ -102,7 +103,7 @@ class Guests:
         if self._defects.freeze_says_ok_does_nothing:
             return {"frozen": True, "generation": guest.generation}
         if not guest.frozen:
-            until = self._clock() + timeout_s
+            until = self._clock() + (_FOR_EVER if self._defects.freeze_never_ends else timeout_s)
             self._records.put({"until": until}, "freeze", vm)
             guest.freeze(until)
         if self._defects.take("agent_timeout"):
@@ -114,6 +115,8 @@ class Guests:
         guest = self._agent(vm)
         if self._defects.thaw_ignored:
             return {"frozen": False, "generation": guest.generation}
+        if self._defects.thaw_unfrozen_fails and not guest.frozen:
+            raise failed("fsfreeze is limited up to 10 seconds")
         guest.thaw()
         self._records.delete("freeze", vm)
         return self.state(vm)
@@ -122,7 +125,7 @@ class Guests:
         """Whether the guest is frozen, as the guest itself says, and its newest generation."""
         guest = self.get(vm)
         freeze = self._records.get("freeze", vm)
-        frozen = guest.frozen
+        frozen = freeze is not None if self._defects.guest_state_remembered else guest.frozen
         until = freeze["until"] if frozen and freeze else None
         return {"frozen": frozen, "thaws_at": until, "generation": guest.generation}
 

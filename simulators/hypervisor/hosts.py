@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .defects import HypervisorDefects
-from .errors import Refused, conflict, not_found
+from .errors import Refused, conflict, failed, not_found
 from .media import Address, FileAddress, check, parse_address, store_address
 from .personality import Personality
 from .records import Body, Records
@@ -91,10 +91,11 @@ class Hosts:
         if not isinstance(identity, str) or type(size) is not int:
             raise Refused(400, "bad_request", "identity (text) and size (bytes) are required")
         old = self._records.get("object", host, kind, object_id)
-        if old is not None and (old["wanted"], old["wanted_size"]) != (identity, size):
-            raise conflict(f"{kind} {object_id} is known to {host} as something else")
-        if old is not None and old["wanted_address"] == store_address(address):
-            return _shown(old)
+        if old is not None and not self._defects.introduce_again_replaces:
+            if (old["wanted"], old["wanted_size"]) != (identity, size):
+                raise conflict(f"{kind} {object_id} is known to {host} as something else")
+            if old["wanted_address"] == store_address(address):
+                return _shown(self._moved(old) if self._defects.introduce_again_moves else old)
         appeared, found, found_size = self._appears(address, object_id, identity, size)
         record: Body = {
             "id": object_id,
@@ -108,11 +109,21 @@ class Hosts:
             "size": found_size,
             "place": self._rules.place(host, object_id, found),
         }
-        with self._records.together():
-            self._records.put(record, "object", host, kind, object_id)
-            device = {"host": host, "kind": kind, "id": object_id, "path": record["place"]["path"]}
-            self._records.put(device, "device", host, kind, object_id)
+        self._save(record)
         return _shown(record)
+
+    def _save(self, record: Body) -> None:
+        key = record["host"], record["kind"], record["id"]
+        device = {"host": key[0], "kind": key[1], "id": key[2], "path": record["place"]["path"]}
+        with self._records.together():
+            self._records.put(record, "object", *key)
+            self._records.put(device, "device", *key)
+
+    def _moved(self, record: Body) -> Body:
+        """The object at a second place."""
+        moved = {**record, "place": {**record["place"], "path": f"{record['place']['path']}-1"}}
+        self._save(moved)
+        return moved
 
     def _appears(
         self, address: Address, object_id: str, identity: str, size: int
@@ -122,6 +133,8 @@ class Hosts:
             return self._decoy(object_id, size)
         if self._defects.introduce_wrong_size:
             return address, identity, size // 2
+        if self._defects.introduce_unverified:
+            return address, identity, size
         return address, *check(address, identity, size)
 
     def _decoy(self, object_id: str, size: int) -> tuple[Address, str, int]:
@@ -161,11 +174,16 @@ class Hosts:
         self.require_up(host)
         with self._records.together():
             known = self._records.get("object", host, kind, object_id)
-            if known is not None and in_use(host, kind, object_id):
+            if known is None and self._defects.forget_missing_fails:
+                raise failed(f"{kind} {object_id} is not known to {host}")
+            if known is not None and self._in_use(in_use, host, kind, object_id):
                 raise Refused(409, "in_use", f"a VM on {host} uses {kind} {object_id}")
             self._drop(host, kind, object_id)
         if known is not None and self._defects.forget_deletes_data:
             parse_address(known["address"]).delete()
+
+    def _in_use(self, look: Callable[[str, str, str], bool], *which: str) -> bool:
+        return not self._defects.forget_in_use_allowed and look(*which)
 
     def _drop(self, host: str, kind: str, object_id: str) -> None:
         self._records.delete("object", host, kind, object_id)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import Refused, conflict, not_found
+from .defects import HypervisorDefects
+from .errors import Refused, conflict, failed, not_found
 from .guest import DEFAULT_SLOTS
 from .guests import Guests
 from .hosts import Hosts
@@ -27,13 +28,17 @@ class Machines:
         hosts: where they run.
         guests: what runs in them.
         rules: of the hypervisor family.
+        defects: what goes wrong.
     """
 
-    def __init__(self, records: Records, hosts: Hosts, guests: Guests, rules: Personality) -> None:
+    def __init__(
+        self, records: Records, hosts: Hosts, guests: Guests, rules: Personality, defects: HypervisorDefects
+    ) -> None:
         self._records = records
         self._hosts = hosts
         self._guests = guests
         self._rules = rules
+        self._defects = defects
         self._lock = threading.RLock()
         self._busy: set[str] = set()
 
@@ -135,6 +140,9 @@ class Machines:
             if old is not None:
                 if old["defined"] != body:
                     raise conflict(f"disk {name} of VM {vm} is something else")
+                if self._defects.attach_again_moves:
+                    old["device"] = self._free_device(machine)
+                    self.save(machine)
                 return self._shown_disk(vm, name)
             self._refuse_with_snapshots(vm)
             machine["disks"][name] = self._disk(machine, name, body)
@@ -146,10 +154,15 @@ class Machines:
         with self.task(vm):
             machine = self.get(vm)
             if name not in machine["disks"]:
+                if self._defects.detach_missing_fails:
+                    raise failed(f"VM {vm} has no disk {name}")
                 return
             self._refuse_with_snapshots(vm)
             del machine["disks"][name]
-            self._change_disks(machine)
+            if self._defects.detach_returns_early:
+                self.save(machine)  # and the guest goes on with the disks that it has
+            else:
+                self._change_disks(machine)
 
     def _refuse_with_snapshots(self, vm: str) -> None:
         if self._records.all("snapshot", vm):
@@ -173,20 +186,23 @@ class Machines:
         address = self._address(machine["host"], body)
         offset, slots = _region(body, check(address, None, None)[1])
         self._refuse_shared(machine["id"], name, address)
-        used = {disk["device"] for disk in machine["disks"].values()}
-        devices = (self._rules.guest_device(index) for index in range(26))
-        device = next((one for one in devices if one not in used), None)
-        if device is None:
-            raise Refused(409, "limit", f"VM {machine['id']} has no free slot for a disk")
         return {
             "id": name,
-            "device": device,
+            "device": self._free_device(machine),
             "address": store_address(address),
             "object": body.get("object"),
             "offset": offset,
             "slots": slots,
             "defined": body,
         }
+
+    def _free_device(self, machine: Body) -> str:
+        used = {disk["device"] for disk in machine["disks"].values()}
+        devices = (self._rules.guest_device(index) for index in range(26))
+        device = next((one for one in devices if one not in used), None)
+        if device is None:
+            raise Refused(409, "limit", f"VM {machine['id']} has no free slot for a disk")
+        return device
 
     def _address(self, host: str, body: Body) -> Address:
         known = body.get("object")

@@ -62,7 +62,7 @@ class HypervisorSimulator(HttpSimulator):
         self._records = Records(self.state / "cluster.sqlite")
         hosts = Hosts(self._records, self._rules, self.defects, self.state / "decoys")
         guests = Guests(self._records, self._rules, self.defects, self._clock)
-        machines = Machines(self._records, hosts, guests, self._rules)
+        machines = Machines(self._records, hosts, guests, self._rules, self.defects)
         store = self.state / "snapshots"
         snapshots = VmSnapshots(
             self._records, machines, guests, self._rules, self.defects, store, self._stopping

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .copying import copy_sparse, sync_directory
 from .defects import HypervisorDefects
-from .errors import Refused, conflict, not_found
+from .errors import Refused, conflict, failed, not_found
 from .guests import DEFAULT_FREEZE_S, Guests
 from .machines import Machines
 from .media import FileAddress, parse_address
@@ -88,7 +88,9 @@ class VmSnapshots:
             if old is not None:
                 if old["memory"] != memory:
                     raise conflict(f"snapshot {name} of VM {vm} exists with another memory option")
-                return old
+                if not self._defects.snapshot_retaken:
+                    return old
+                self._remove(old)
             machine = self._machines.get(vm)
             self._check_create(machine, memory=memory)
             snapshot = self._begin(machine, name, memory=memory)
@@ -146,7 +148,7 @@ class VmSnapshots:
             with nullcontext() if self._defects.snapshot_without_cut else guest.paused():
                 yield guest.generation
         finally:
-            if frozen:
+            if frozen or self._defects.snapshot_thaws:
                 self._guests.thaw(vm)
 
     def _copy_disks(self, machine: Body, snapshot: Body) -> None:
@@ -199,6 +201,8 @@ class VmSnapshots:
             if snapshot["memory"] != (machine["state"] == "running"):
                 wanted = "running" if snapshot["memory"] else "stopped"
                 raise Refused(409, "wrong_state", f"the VM must be {wanted} for this snapshot")
+            if self._defects.revert_does_nothing:
+                return snapshot
             with self._machines.stopped_guest(vm):
                 self._machines.save({**machine, "reverting": name})
                 self._put_back(self._machines.get(vm), snapshot)
@@ -231,10 +235,18 @@ class VmSnapshots:
     def delete(self, vm: str, name: str) -> None:
         """Removes a snapshot; its children and the mark "current" move to its parent."""
         if self._records.get("snapshot", vm, name) is None:
+            if self._defects.snapshot_delete_missing_fails:
+                raise failed(f"VM {vm} has no snapshot {name}")
             return
         with self._machines.task(vm):
-            snapshot = self.get(vm, name)
-            self._remove(snapshot)
+            if self._defects.snapshot_delete_takes_children:
+                self._remove_under(vm, name)
+            self._remove(self.get(vm, name))
+
+    def _remove_under(self, vm: str, name: str) -> None:
+        for child in [one for one in self.all(vm) if one["parent"] == name]:
+            self._remove_under(vm, child["id"])
+            self._remove(child)
 
     def _remove(self, snapshot: Body) -> None:
         vm, name, parent = snapshot["vm"], snapshot["id"], snapshot["parent"]

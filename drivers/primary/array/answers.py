@@ -2,7 +2,7 @@
 
 JSON with a code we know      the code's class      not applied: the array refused
 JSON, other code              by HTTP status        idem
-no JSON                       Unavailable (502, 503, 504) or Internal: a proxy or a login page spoke,
+no JSON                       Unavailable (429, 502, 503, 504) or Internal: a proxy or a login page spoke,
 not the array, so its 404 proves nothing about our volume
 """
 
@@ -61,7 +61,7 @@ _BY_STATUS: Mapping[int, type[StorageError]] = {
     503: Unavailable,
     507: OutOfCapacity,
 }
-_GATEWAY = (502, 503, 504)
+_GATEWAY = (429, 502, 503, 504)  # load balancers throttle in HTML as well
 _MESSAGE = 300  # characters of the array's own words that are passed on
 
 

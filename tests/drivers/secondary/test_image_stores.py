@@ -124,6 +124,22 @@ def test_bad_keys_are_refused_before_anything_happens(store: Store, call: Call) 
     assert not store.names()
 
 
+class _Pipe(io.BytesIO):
+    """Gives at most a thousand bytes at a time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(1000 if size is None or size < 0 else min(size, 1000))
+
+
+@pytest.mark.parametrize("size", [1001, 20_000, 300_000])
+def test_a_body_may_come_in_pieces(store: Store, call: Call, size: int) -> None:
+    """A reader that gives less than it is asked for, as a pipe does, is read to its end."""
+    data = bytes(size)
+    body = Body(size=size, sha256=hashlib.sha256(data).hexdigest(), open=lambda: _Pipe(data))
+    store.driver.put("pipe", body, call)
+    assert b"".join(store.driver.get("pipe", call)) == data
+
+
 @pytest.mark.parametrize("size", ["small", "large"])
 @pytest.mark.parametrize("lie", ["digest", "shorter", "longer"])
 def test_a_body_that_lies_leaves_nothing(store: Store, call: Call, size: str, lie: str) -> None:

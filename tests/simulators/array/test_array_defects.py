@@ -392,6 +392,94 @@ def metadata_is_lost(api: Any) -> bool:
     return bool(api.volume(metadata={"owner": "me"})["metadata"] != {"owner": "me"})
 
 
+@sees(Defect.CLONE_KEEPS_SOURCE_SIZE)
+def larger_clone_stays_small(api: Any) -> bool:
+    """Ask for twice the size."""
+    clone = api.clone(f"/volumes/{written(api)['id']}", "c1", size=8 * CHUNK)
+    return len(api.get(clone)) != 8 * CHUNK
+
+
+@sees(Defect.CLONE_SMALLER_ACCEPTED)
+def smaller_clone_is_made(api: Any) -> bool:
+    """Ask for half of the size."""
+    body = {"name": "c1", "size": 2 * CHUNK}
+    reply = api.http.post(f"/api/v1/volumes/{written(api)['id']}/clone", json=body)
+    return bool(reply.status_code == 202)
+
+
+@sees(Defect.SNAPSHOT_CLONE_IS_CURRENT)
+def clone_of_snapshot_follows_volume(api: Any) -> bool:
+    """Snapshot, write, make a volume from the snapshot; the snapshot itself is right."""
+    volume = written(api)
+    snapshot = api.snapshot(volume)
+    api.put(volume, 0, b"!" * 512)
+    return api.get(api.clone(f"/snapshots/{snapshot['id']}", "c1"), 0, 512)[:1] == b"!"
+
+
+@sees(Defect.SNAPSHOT_SIZE_ZERO)
+def snapshot_has_no_size(api: Any) -> bool:
+    """Compare with its volume."""
+    volume = api.volume()
+    return bool(api.snapshot(volume)["size"] != volume["size"])
+
+
+@sees(Defect.SNAPSHOT_TIME_MOVES)
+def snapshot_becomes_younger(api: Any) -> bool:
+    """Look twice."""
+    snapshot = api.snapshot(api.volume())
+    return bool(api.call("GET", f"/snapshots/{snapshot['id']}")["created_at"] != snapshot["created_at"])
+
+
+@sees(Defect.CHAP_ROTATION_IGNORED)
+def old_secret_gets_in(api: Any) -> bool:
+    """Change the secret, attach with the old one."""
+    volume = api.volume()
+    api.grant(volume)
+    body = {"chap_user": "user", "chap_secret": "another-secret-word"}
+    api.call("PATCH", f"/initiators/{api.host()['id']}", body)
+    return attaches(api, volume)
+
+
+@sees(Defect.GRANT_DUPLICATED)
+def second_grant_is_made(api: Any) -> bool:
+    """Grant twice, count."""
+    volume = api.volume()
+    for _ in range(2):
+        api.http.post(f"/api/v1/volumes/{volume['id']}/grants", json={"initiator": api.host()["id"]})
+    return len(api.call("GET", f"/volumes/{volume['id']}/grants")["items"]) == 2
+
+
+@sees(Defect.EXPORT_SHOWS_OTHER_VOLUME)
+def another_volume_shows(api: Any) -> bool:
+    """Read the older of two volumes."""
+    first = written(api, "v1")
+    api.volume("w1", 4)
+    return api.get(first, 0, 512)[:1] != b"v"
+
+
+@sees(Defect.CHANGED_REPORTS_ALL)
+def unchanged_is_reported(api: Any) -> bool:
+    """Three of six chunks were written."""
+    return sum(extent["length"] for extent in delta(api)[1]) > 3 * CHUNK
+
+
+@sees(Defect.ZERO_DOES_NOTHING)
+def zeroed_bytes_stay(api: Any) -> bool:
+    """Zero the first block, read it."""
+    volume = written(api)
+    api.grant(volume)
+    with api.attach(volume) as host:
+        host.zero(0, 512)
+        return any(host.read(0, 512))
+
+
+@sees(Defect.QOS_LOST_ON_RESIZE)
+def limits_vanish_with_growth(api: Any) -> bool:
+    """Limit, grow, read back."""
+    path = f"/volumes/{api.volume(qos={'max_iops': 7})['id']}"
+    return bool(api.call("PATCH", path, {"size": 32 * CHUNK})["qos"]["max_iops"] != 7)
+
+
 ELSEWHERE = {Defect.GROUP_SNAPSHOT_TORN}  # needs a writer: test_array_snapshots.py
 
 
