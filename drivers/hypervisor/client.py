@@ -1,0 +1,104 @@
+"""Talking to the cluster: a deadline on every request, typed errors with a true outcome.
+
+Nothing is repeated here: core repeats what is worth it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import Any
+from urllib.parse import quote
+
+import httpcore
+import httpx
+
+from ...core.spi import Call, DeadlineExceeded, InvalidArgument, NotFound, Outcome, StorageError, Unavailable
+from ..primary.array.transport import WholeExchangeTransport
+from .answers import Json, content_of
+from .options import SimulatedHypervisorOptions
+
+# The connection was never made: the cluster cannot have seen the request.
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+_EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
+
+
+class ClusterClient:
+    """The cluster's REST interface. Making one opens no connection.
+
+    Raises:
+        InvalidArgument: the url cannot be used.
+    """
+
+    def __init__(self, options: SimulatedHypervisorOptions) -> None:
+        self._timeout = options.timeout
+        # No authorities are loaded (100 ms): the simulator serves plain HTTP on this machine.
+        no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = httpx.Client(
+            base_url=_base_url(options.url),
+            transport=WholeExchangeTransport(no_tls),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def get(self, path: str, call: Call) -> Any:
+        """Read."""
+        return self._send("GET", path, call)
+
+    def put(self, path: str, call: Call, body: Json) -> Any:
+        """Make."""
+        return self._send("PUT", path, call, body)
+
+    def post(self, path: str, call: Call, body: Json | None = None) -> Any:
+        """Do."""
+        return self._send("POST", path, call, body or {})
+
+    def delete(self, path: str, call: Call) -> None:
+        """Remove; fine if it is not there, or if what it would be part of is not there."""
+        with contextlib.suppress(NotFound):
+            self._send("DELETE", path, call)
+
+    def _send(self, method: str, path: str, call: Call, body: Json | None = None) -> Any:
+        seconds, what = call.remaining(self._timeout), f"{method} {path}"
+        headers = {"X-Request-Id": quote(call.request_id, safe="")[:128]}
+        try:
+            response = self._http.request(method, path, json=body, headers=headers, timeout=seconds)
+        except _NOT_SENT as error:
+            raise _lost(call, what, error, Outcome.NOT_APPLIED) from error
+        except _BROKEN as error:
+            outcome = Outcome.NOT_APPLIED if method == "GET" else Outcome.UNKNOWN
+            raise _lost(call, what, error, outcome) from error
+        return content_of(response, what)
+
+
+def path_of(*parts: str) -> str:
+    """Return a path of the parts, whatever they contain.
+
+    Raises:
+        InvalidArgument: a part would lead out of its place.
+    """
+    if any(part in ("", ".", "..") for part in parts):
+        raise InvalidArgument("an id is empty or a path")
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _base_url(text: str) -> str:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise InvalidArgument("option 'url' is not a URL") from error
+    if url.scheme != "http" or not url.host or url.userinfo or url.raw_path != b"/":
+        raise InvalidArgument("option 'url' must be http://HOST[:PORT], without path, user or password")
+    return text
+
+
+def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:
+    if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
+        return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
+    return Unavailable(f"{what}: no answer from the cluster ({type(error).__name__})", outcome=outcome)
