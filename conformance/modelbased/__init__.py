@@ -1,0 +1,1 @@
+"""Random histories against a reference model, and concurrent ones against every order that explains them."""
