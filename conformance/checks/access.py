@@ -30,7 +30,8 @@ MANAGED = ("managed",)
 _CLOSED = (NotFound, PermissionDenied, Unauthenticated, Unavailable)
 
 
-def _cannot_read(location: Location, whose: str) -> None:
+def cannot_read(location: Location, whose: str) -> None:
+    """Fail if a location leads to bytes; `whose` begins the sentence."""
     try:
         with open_source(location, timeout=10) as source:
             source.read_into(0, memoryview(bytearray(pattern.BLOCK)))
@@ -50,9 +51,9 @@ def check_only_that_host(lab: Lab) -> None:
         sink.write(0, pattern.block(volume.id, 0, 1))
         sink.flush()
     lab.pool.volumes.revoke(other.id, stranger.id)
-    _cannot_read(theirs, "a host whose grant on another volume ended")
+    cannot_read(theirs, "a host whose grant on another volume ended")
     for forged in _forgeries(friend, stranger, location):
-        _cannot_read(forged, "a host without a grant")
+        cannot_read(forged, "a host without a grant")
 
 
 def _forgeries(friend: Host, stranger: Host, location: Location) -> list[Location]:
@@ -93,7 +94,7 @@ def check_revoke_cuts_off(lab: Lab) -> None:
             pass
         else:
             raise ContractBroken("the old host's open connection still writes after revoke returned")
-    _cannot_read(location, "the old host")
+    cannot_read(location, "the old host")
     lab.verify(volume.id, {0: 1})
 
 
@@ -154,8 +155,8 @@ def check_chap_rotated(lab: Lab) -> None:
     """After the secret of a host was changed, the old one no longer logs in and the new one does."""
     volume, host = lab.volume(), lab.host()
     old = lab.pool.volumes.grant(volume.id, host)
-    changed = dataclasses.replace(host, chap_secret=Secret(new_id()[:16]))
+    changed = dataclasses.replace(host, chap_secret=lab.chap_secret())
     lab.pool.volumes.rotate_chap(changed)
-    _cannot_read(old, "a host with the old secret")
+    cannot_read(old, "a host with the old secret")
     with open_source(lab.pool.volumes.grant(volume.id, changed)) as source:
         must(source.size == volume.size, "the new secret does not work")
