@@ -1,6 +1,8 @@
 """Removing what a run made: after each check, and by `bollard conformance clean` when the run is dead.
 
     newest first:  grant -> snapshot -> clone -> volume -> prefix      removed, then looked for, then "done"
+                   released: adopted again -> volume
+                   thaw -> detach -> forget -> files of the objects
 
 One path for both, so that each run of the suite tests what a vendor needs after kill -9.
 """
@@ -10,13 +12,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from ..core.paging import all_pages
 from ..core.plugins import kind_of, load_driver
 from ..core.pool import Pool, open_pool
-from ..core.spi import Call, Conflict, NotFound, StorageError, VmRef
+from ..core.spi import (
+    Call,
+    Conflict,
+    GuestState,
+    HypervisorDriver,
+    Introduced,
+    NotFound,
+    ObjectKind,
+    StorageError,
+    Unsupported,
+    VmRef,
+    VolumeSpec,
+)
 from ..core.store import Store, open_store
 from ..transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, VmSnapshotId, VolumeId
+from .host_lab import open_hypervisor
 from .ledger import Contents, Intent, Kind, Ledger
 from .recording import ARCHIVE, UNDER_TEST
 from .settings import SuiteSettings
@@ -27,9 +44,10 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run's objects are: its pool, and its stores by their name in the ledger."""
+    """Where a run's objects are: its pool or hypervisor, and its stores by their name in the ledger."""
 
     pool: Pool | None = None
+    hypervisor: HypervisorDriver[Any] | None = None
     stores: Mapping[str, Store] = field(default_factory=dict)
 
 
@@ -47,6 +65,16 @@ def remove(intent: Intent, place: Place) -> str:
         return _REMOVERS[intent.kind](intent, place)
     except (StorageError, OSError) as error:
         return f"{intent} could not be removed: {type(error).__name__}: {error}"
+
+
+def exists(intent: Intent, place: Place) -> bool:
+    """Return whether a volume, snapshot or grant is on the backend; others are not looked for.
+
+    Raises:
+        StorageError: the backend cannot be asked.
+    """
+    looked = _FINDERS.get(intent.kind)
+    return looked is not None and _is_there(looked, intent, place)
 
 
 def clean(ledger: Ledger, place: Place) -> list[Removal]:
@@ -91,10 +119,21 @@ def open_place(settings: SuiteSettings, stack: ExitStack) -> Place:
     if settings.store_driver:
         archive = open_store(ARCHIVE, settings.store_driver, settings.store_options)
         place = Place(stores={ARCHIVE: stack.enter_context(closing(archive))})
-    if kind_of(load_driver(settings.driver)) == "image-store":
+    kind = kind_of(load_driver(settings.driver))
+    if kind == "image-store":
         store = stack.enter_context(closing(open_store(UNDER_TEST, settings.driver, settings.options)))
         return replace(place, stores={**place.stores, UNDER_TEST: store})
+    if kind == "hypervisor":
+        driver = open_hypervisor(settings.driver, settings.options)
+        return replace(place, hypervisor=stack.enter_context(closing(driver)))
     return replace(place, pool=stack.enter_context(open_pool(UNDER_TEST, settings.driver, settings.options)))
+
+
+def _is_there(looked: Callable[[Intent, Place], bool], intent: Intent, place: Place) -> bool:
+    try:
+        return looked(intent, place)
+    except NotFound:
+        return False
 
 
 def _call() -> Call:
@@ -115,29 +154,42 @@ def _store(intent: Intent, place: Place) -> Store:
 
 
 def _volume(intent: Intent, place: Place) -> str:
-    volumes, volume = _pool(place).volumes, VolumeId(intent.id)
     with suppress(NotFound):  # whether a second delete may say so is a check's business
-        volumes.delete(volume, _call())
-    with suppress(NotFound):
-        volumes.get(volume, _call())
-        return f"{intent} is still there after a delete that succeeded"
-    return ""
+        _pool(place).volumes.delete(VolumeId(intent.id), _call())
+    return f"{intent} is still there after a delete that succeeded" * exists(intent, place)
+
+
+def _has_volume(intent: Intent, place: Place) -> bool:
+    return bool(_pool(place).volumes.get(VolumeId(intent.id), _call()))
 
 
 def _adopted(intent: Intent, place: Place) -> str:
+    if intent.scope:  # it was one of our own that we had released
+        return _volume(replace(intent, kind=Kind.VOLUME), place)
     with suppress(NotFound):
         _pool(place).volumes.release(VolumeId(intent.id), _call())
     return ""
 
 
-def _snapshot(intent: Intent, place: Place) -> str:
-    snapshots, snapshot = _pool(place).snapshots, SnapshotId(intent.id)
+def _released(intent: Intent, place: Place) -> str:
+    """Make it a volume again, whose own, older intent then removes it: nothing else may delete it."""
+    if _is_there(_has_volume, intent, place):
+        return ""
+    volume, volumes = VolumeId(intent.id), _pool(place).volumes
     with suppress(NotFound):
-        snapshots.delete(snapshot, _call())
-    with suppress(NotFound):
-        snapshots.get(snapshot, _call())
-        return f"{intent} is still there after a delete that succeeded"
+        native = volumes.release(volume, _call())  # a repeat tells the native name again
+        volumes.adopt(native, VolumeSpec(id=volume, size=int(intent.scope)), _call())
     return ""
+
+
+def _snapshot(intent: Intent, place: Place) -> str:
+    with suppress(NotFound):
+        _pool(place).snapshots.delete(SnapshotId(intent.id), _call())
+    return f"{intent} is still there after a delete that succeeded" * exists(intent, place)
+
+
+def _has_snapshot(intent: Intent, place: Place) -> bool:
+    return bool(_pool(place).snapshots.get(SnapshotId(intent.id), _call()))
 
 
 def _vm_snapshot(intent: Intent, place: Place) -> str:
@@ -152,13 +204,14 @@ def _vm_snapshot(intent: Intent, place: Place) -> str:
 
 
 def _grant(intent: Intent, place: Place) -> str:
-    volumes, volume, host = _pool(place).volumes, VolumeId(intent.id), HostId(intent.scope)
     with suppress(NotFound):
-        volumes.revoke(volume, host, _call())
-    with suppress(NotFound):
-        if host in {grant.host for grant in volumes.grants(volume, _call())}:
-            return f"{intent} is still listed after a revoke that succeeded"
-    return ""
+        _pool(place).volumes.revoke(VolumeId(intent.id), HostId(intent.scope), _call())
+    return f"{intent} is still listed after a revoke that succeeded" * exists(intent, place)
+
+
+def _has_grant(intent: Intent, place: Place) -> bool:
+    grants = _pool(place).volumes.grants(VolumeId(intent.id), _call())
+    return HostId(intent.scope) in {grant.host for grant in grants}
 
 
 def _template(intent: Intent, place: Place) -> str:
@@ -195,13 +248,70 @@ def _exists(store: Store, key: str, call: Call) -> bool:
     return True
 
 
+def _hypervisor(place: Place) -> HypervisorDriver[Any]:
+    if place.hypervisor is None:
+        raise Conflict("the configuration names no hypervisor")
+    return place.hypervisor
+
+
+def _introduced(intent: Intent, place: Place) -> str:
+    kind, _, host = intent.scope.partition(" ")
+    with suppress(NotFound):
+        _hypervisor(place).forget(ObjectKind(kind), intent.id, HostId(host), _call())
+    return ""
+
+
+def _attached(intent: Intent, place: Place) -> str:
+    vm, host, path = intent.scope.split(" ", 2)
+    disk = Introduced(object_id=intent.id, host=HostId(host), path=path)
+    with suppress(NotFound):
+        _hypervisor(place).detach(VmId(vm), disk, _call())
+    return ""
+
+
+def _host_snapshot(intent: Intent, place: Place) -> str:
+    with suppress(NotFound):
+        _hypervisor(place).delete_vm_snapshot(VmId(intent.scope), VmSnapshotId(intent.id), _call())
+    return ""
+
+
+def _frozen(intent: Intent, place: Place) -> str:
+    driver, vm = _hypervisor(place), VmId(intent.id)
+    with suppress(NotFound, Unsupported):  # a VM that was stopped meanwhile is not frozen
+        driver.thaw(vm, _call())
+        if driver.guest_state(vm, _call()) is GuestState.FROZEN:
+            return f"the guest of {vm} is still frozen after a thaw that succeeded"
+    return ""
+
+
+def _objects(intent: Intent, place: Place) -> str:  # noqa: ARG001 - a file, whatever the driver
+    directory = Path(intent.scope)
+    if not directory.is_dir():
+        return f"{intent}: there is no such directory on this machine"
+    for path in directory.glob(f"{intent.id}*"):
+        path.unlink(missing_ok=True)
+    return ""
+
+
 _REMOVERS: Mapping[Kind, Callable[[Intent, Place], str]] = {
     Kind.VOLUME: _volume,
     Kind.ADOPTED: _adopted,
+    Kind.RELEASED: _released,
     Kind.SNAPSHOT: _snapshot,
     Kind.VM_SNAPSHOT: _vm_snapshot,
     Kind.GRANT: _grant,
     Kind.TEMPLATE: _template,
     Kind.PREFIX: _prefix,
     Kind.KEY: _key,
+    Kind.INTRODUCED: _introduced,
+    Kind.ATTACHED: _attached,
+    Kind.HOST_SNAPSHOT: _host_snapshot,
+    Kind.FROZEN: _frozen,
+    Kind.OBJECTS: _objects,
+}
+
+_FINDERS: Mapping[Kind, Callable[[Intent, Place], bool]] = {
+    Kind.VOLUME: _has_volume,
+    Kind.SNAPSHOT: _has_snapshot,
+    Kind.GRANT: _has_grant,
 }

@@ -6,26 +6,37 @@ anything (`recording.py`), and the audit removes it after the check (`leaks.py`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import NoReturn
 
 from ..core.access import Mover
 from ..core.dataplane import BlockSource
 from ..core.pool import Pool
 from ..core.spi import Call, Host, Snapshot, StorageError, Volume, VolumeSpec
 from ..core.store import Store
+from ..simulators.faults.http import HttpProxy
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
 from ..transfer_objects.secret import Secret
 from . import pattern
+from .model import Measure
 
 MIB = 2**20
 VOLUME_SIZE = 16 * MIB
 STRIDE = 2 * MIB
+# Every CHAP secret of this process begins with it, so that the canary has one thing to look for.
+CHAP_MARK = secrets.token_hex(5)
 
 
 class ContractBroken(AssertionError):
     """The driver broke the sentence of the contract that a check tests."""
+
+
+class NotApplicable(Exception):
+    """A trait of the driver makes the check meaningless."""
 
 
 def must(holds: object, message: str) -> None:
@@ -34,14 +45,51 @@ def must(holds: object, message: str) -> None:
         raise ContractBroken(message)
 
 
+def not_applicable(why: str) -> NoReturn:
+    """End the check: it means nothing for this driver. `why` names the trait."""
+    raise NotApplicable(why)
+
+
+@dataclass(slots=True, kw_only=True)
+class Notes:
+    """What a check says beside pass and fail.
+
+    Attributes:
+        random: seeded by the run's seed and the check's id, so that a failure can be had again.
+        seed: the same as a number, for Hypothesis.
+        reproducer: a stand-alone script that shows the failure, or "".
+    """
+
+    random: Random
+    seed: int
+    measures: list[Measure] = field(default_factory=list)
+    reproducer: str = ""
+
+    def measure(
+        self, name: str, value: float, unit: str, series: tuple[tuple[float, float], ...] = ()
+    ) -> None:
+        """Write a figure down; it decides nothing."""
+        self.measures.append(Measure(name=name, value=value, unit=unit, series=series))
+
+
 @dataclass(slots=True, kw_only=True)
 class Lab:
-    """One check's workplace on a primary pool."""
+    """One check's workplace on a primary pool.
+
+    Attributes:
+        pool: the pool under test, opened once for all checks.
+        second: opens the pool once more, in a driver host of its own; with other options if given.
+        proxied: opens it once more through a fault proxy; yields the proxy and the pool.
+        notes: figures, randomness and the reproducer.
+    """
 
     pool: Pool
     mover: Mover
     prefix: str
     archive_store: Store
+    second: Callable[..., AbstractContextManager[Pool]]
+    proxied: Callable[..., AbstractContextManager[tuple[HttpProxy, Pool]]]
+    notes: Notes
 
     def call(self, seconds: float = 60.0) -> Call:
         """Return a call with a deadline."""
@@ -62,14 +110,17 @@ class Lab:
     def host(self) -> Host:
         """Return a host that nobody else is."""
         name = new_id(self.prefix)[:40]
-        secret = Secret(new_id()[:16])
         return Host(
             id=HostId(name),
             name=name,
             iqn=f"iqn.2026-11.bollard:{name}",
             chap_user=name,
-            chap_secret=secret,
+            chap_secret=self.chap_secret(),
         )
+
+    def chap_secret(self) -> Secret:
+        """Return a secret that no host has; 16 characters, which every initiator takes."""
+        return Secret(CHAP_MARK + secrets.token_hex(3))
 
     # -- data ----------------------------------------------------------------------------------------
 

@@ -17,7 +17,9 @@ import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,6 +31,8 @@ from ..core.mover import state_directory
 from ..core.spi import Conflict, DataLoss, InUse, InvalidArgument
 
 FORMAT = 1
+_WORK = ".work"
+_GRACE = 5.0  # seconds that a driver host may need to notice that its suite is dead
 _RUN = re.compile(r"\d{8}-\d{6}-([0-9a-f]{8})")
 
 
@@ -44,12 +48,18 @@ class Kind(StrEnum):
 
     VOLUME = "volume"
     ADOPTED = "adopted"
+    RELEASED = "released"
     SNAPSHOT = "snapshot"
     VM_SNAPSHOT = "vm-snapshot"
     GRANT = "grant"
     TEMPLATE = "template"
     PREFIX = "prefix"
     KEY = "key"
+    INTRODUCED = "introduced"
+    ATTACHED = "attached"
+    HOST_SNAPSHOT = "host-snapshot"
+    FROZEN = "frozen"
+    OBJECTS = "objects"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +67,11 @@ class Intent:
     """One object that the run may have made.
 
     Attributes:
-        id: of the object; of the volume for a grant; a prefix or key on a store.
-        scope: the host of a grant, VM and members of a VM snapshot, the store of a prefix or key.
+        id: of the object; of the volume for a grant; a prefix or key on a store; what the names of objects
+            for hosts begin with.
+        scope: the host of a grant, VM and members of a VM snapshot, the store of a prefix or key; size of
+            what was released, which released volume was adopted; kind and host of what was introduced, VM,
+            host and path of what was attached, VM of a host's snapshot, directory of objects for hosts.
     """
 
     kind: Kind
@@ -142,12 +155,13 @@ class Ledger:
         """Take over the ledger of a run that is dead.
 
         Raises:
-            InUse: the run, or another `clean`, is still going on.
+            InUse: the run, one of its processes, or another `clean`, is still going on.
             DataLoss: a line in the middle is damaged.
         """
         with os_errors(f"cannot open the ledger {path}"):
             file = _locked(path, 0)
             try:
+                _await_end(path.stem)
                 # A torn line's act had not begun; a new line must not be glued to it.
                 content = path.read_bytes()
                 file.truncate(content.rfind(b"\n") + 1)
@@ -166,7 +180,7 @@ class Ledger:
     @property
     def work(self) -> Path:
         """The run's own directory beside the ledger; it goes with it."""
-        return self.path.with_suffix(".work")
+        return self.path.with_suffix(_WORK)
 
     def open_intents(self) -> list[Intent]:
         """Return what may exist, newest first: the order in which it can be removed."""
@@ -184,13 +198,15 @@ class Ledger:
             self._append({"act": "pool", "id": pool}, durable=True)
             self.contents.pool = pool
 
-    def intend(self, intent: Intent) -> None:
-        """Make an intent durable; its object may be made when this returns. Repeatable."""
+    def intend(self, intent: Intent) -> bool:
+        """Make an intent durable; its object may be made when this returns. Tells whether it is new."""
         with self._lock:
-            if intent not in self.contents.intents:
+            new = intent not in self.contents.intents
+            if new:
                 self._append(_line("intend", intent), durable=True)
                 self.contents.intents[intent] = None
                 self.known.add(intent.id)
+        return new
 
     def done(self, intent: Intent) -> None:
         """Note that the object is gone. Losing this line costs a removal that finds nothing."""
@@ -281,6 +297,27 @@ def _locked(path: Path, flags: int) -> IO[bytes]:
         file.close()
         raise InUse(f"{path.stem} is still running, or being cleaned") from error
     return file
+
+
+def _await_end(run: str) -> None:
+    """Wait for the driver hosts of a killed run: what they still make, nobody would remove after us.
+
+    Each is told a file below the run's work directory, whose name is like no other.
+    """
+    deadline = time.monotonic() + _GRACE
+    while pids := _processes_of(run):
+        if time.monotonic() >= deadline:
+            raise InUse(f"processes of {run} are still running: {', '.join(pids)}")
+        threading.Event().wait(0.05)
+
+
+def _processes_of(run: str) -> list[str]:
+    mark, found = f"/{run}{_WORK}/".encode(), []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if mark in command.read_bytes():
+                found.append(command.parent.name)
+    return found
 
 
 def _is_locked(path: Path) -> bool:

@@ -1,62 +1,101 @@
 """The pytest side of the suite: `pytest --bollard-driver=acme --bollard-config=acme.toml`.
 
-A check is collected like a test function; pytest's -k, -x, --pdb and --junitxml work as always. The
-plug-in opens the driver once, decides for each check whether it applies, and sorts what happened:
-
-    no capability            -> refused (`pool.undeclared_refused` verifies it)
-    ContractBroken, any StorageError  -> fail: the driver did it
-    anything else            -> error: the suite or the environment did it
+A check is collected like a test function; pytest's -k, -x, --pdb, --junitxml and xdist's -n work as always.
+What a check needs is made by `fixtures.py`; what became of it is judged by `judge.py`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import shutil
-from collections.abc import Generator, Iterator
-from contextlib import closing, nullcontext
-from pathlib import Path
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from ..core.access import Mover
-from ..core.journal import Journal
-from ..core.mover import mover_host
 from ..core.plugins import PluginError, kind_of, load_driver
-from ..core.pool import Pool
 from ..core.spi import StorageError
-from ..core.store import Store, open_store
-from ..transfer_objects.ids import new_id
-from .clean import Place
-from .lab import ContractBroken, Lab
-from .leaks import Audit
-from .ledger import Ledger, default_directory
+from . import fixtures
+from .calls import CallLog
+from .judge import judge_call, with_known
+from .lab import Notes
 from .model import Check, Outcome, Result, Tier
-from .probe import Probed, probe
-from .recording import ARCHIVE, UNDER_TEST, open_recorded_pool, open_recorded_store
-from .registry import ATTRIBUTE
-from .settings import SuiteSettings, load_settings
-from .store_lab import StoreLab
-from .subject import Subject, subject_of
+from .plain import dump_outcome, joined, load_outcome
+from .registry import ATTRIBUTE, CHECKS, check_modules
+from .reproducer import reproducer_for_check
+from .selection import Selection, parse_select, parse_shard, require_known
+from .settings import KnownFailure, SuiteSettings, load_settings
 
-CHECKS = Path(__file__).parent / "checks"
-_settings = pytest.StashKey[SuiteSettings]()
-_kind = pytest.StashKey[str]()
-outcomes_key = pytest.StashKey[list[Outcome]]()
-run_key = pytest.StashKey[str]()
+# A report's attribute that xdist carries from its workers, and the key of what they say at their end.
+_CARRIED = "bollard_outcome"
+_LAST = "bollard_outcomes"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run as its own process sees it.
+
+    Attributes:
+        outcomes: of checks, in the order in which they ended.
+        last: of the whole run, from this process and from xdist's workers.
+        runs: ids of the ledgers.
+        log: the calls of the check that runs now; None until something was opened.
+    """
+
+    settings: SuiteSettings
+    selection: Selection
+    outcomes: list[Outcome] = field(default_factory=list)
+    last: list[Outcome] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    log: CallLog | None = None
+
+    def known(self, found: Check) -> KnownFailure | None:
+        """Return what the vendor said of a check before."""
+        return next((k for k in self.settings.known if k.id == found.id), None)
+
+    def end(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Add what the audit says at the end; returns it in the light of the known failures."""
+        judged = []
+        for outcome in outcomes:
+            result, message = with_known((outcome.result, outcome.message), self.known(outcome.check))
+            judged.append(dataclasses.replace(outcome, result=result, message=message))
+        self.last += judged
+        return judged
+
+
+run_key = pytest.StashKey[Run]()
+notes_key = pytest.StashKey[Notes]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the driver, and make the checks what this run collects."""
-    driver, path = config.getoption("--bollard-driver"), config.getoption("--bollard-config")
-    config.stash[outcomes_key] = []
     try:
-        config.stash[_settings] = load_settings(driver, path)
-        config.stash[_kind] = kind_of(load_driver(config.stash[_settings].driver))
+        config.stash[run_key] = _run(config)
     except (StorageError, PluginError) as error:
         raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(fixtures, "bollard-fixtures")
     config.args[:] = [str(CHECKS / f"{name}.py") for name in check_modules()]
+
+
+def _run(config: pytest.Config) -> Run:
+    option = config.getoption
+    given = load_settings(option("--bollard-driver"), option("--bollard-config"))
+    settings = dataclasses.replace(
+        given, seed=option("--bollard-seed"), in_process=option("--bollard-in-process")
+    )
+    selection = Selection(
+        kind=kind_of(load_driver(settings.driver)),
+        tier=Tier(option("--bollard-tier")),
+        select=parse_select(option("--bollard-select")),
+        shard=parse_shard(option("--bollard-shard")),
+        profiles=parse_select(option("--bollard-profile")),
+    )
+    require_known(settings)
+    selection.chosen()
+    return Run(settings=settings, selection=selection)
 
 
 class CheckModule(pytest.Module):
@@ -70,17 +109,12 @@ class CheckModule(pytest.Module):
         return importlib.import_module(f"{__package__}.checks.{self.path.stem}")
 
 
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+def pytest_pycollect_makemodule(module_path: Any, parent: pytest.Collector) -> pytest.Module | None:
     """Collect the modules of checks as what they are."""
     if module_path.parent != CHECKS:
         return None
     module: pytest.Module = CheckModule.from_parent(parent, path=module_path)
     return module
-
-
-def check_modules() -> list[str]:
-    """Return the names of the modules that hold checks."""
-    return sorted(path.stem for path in CHECKS.glob("[a-z]*.py"))
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> pytest.Function | None:
@@ -101,10 +135,9 @@ def check_of(item: pytest.Item) -> Check | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the checks of other kinds of driver and of higher tiers: they are not part of this run."""
-    kind, tier = config.stash[_kind], Tier(config.getoption("--bollard-tier"))
-    found = [(item, check_of(item)) for item in items]
-    others = [i for i, c in found if c and not (kind in c.kinds and tier.includes(c.tier))]
+    """Leave out what this run is not about."""
+    chosen = {c.id for c in config.stash[run_key].selection.chosen()}
+    others = [i for i in items if (found := check_of(i)) and found.id not in chosen]
     if others:
         items[:] = [i for i in items if i not in others]
         config.hook.pytest_deselected(items=others)
@@ -114,153 +147,101 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Sort what happened into a result."""
+    """Sort what happened into a result, and let it travel with the report."""
     report = yield
     found = check_of(item)
-    if found is not None and (call.when == "call" or (call.when == "setup" and call.excinfo is not None)):
-        outcome = _judge(found, call)
-        item.config.stash[outcomes_key].append(outcome)
-        if outcome.result in (Result.FAIL, Result.ERROR):
-            report.longrepr = (
-                f"{outcome.result.upper()} {found.id} [{found.rule}]: {outcome.message}\n{found.what}"
-            )
+    if found is None or not (call.when == "call" or (call.when == "setup" and call.excinfo is not None)):
+        return report
+    outcome = _outcome(item, found, call)
+    setattr(report, _CARRIED, dump_outcome(outcome))
+    if outcome.result is Result.FAIL and call.excinfo is None:
+        report.outcome = "failed"
+    if outcome.result in (Result.FAIL, Result.ERROR):
+        report.longrepr = (
+            f"{outcome.result.upper()} {found.id} [{found.rule}]: {outcome.message}\n{found.what}"
+        )
+    elif outcome.result is not Result.PASS:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"{outcome.result}: {outcome.message}")
     return report
 
 
-def _judge(found: Check, call: pytest.CallInfo[None]) -> Outcome:
-    result, message = Result.PASS, ""
-    if call.excinfo is not None:
-        error = call.excinfo.value
-        message = f"{type(error).__name__}: {error}"
-        if isinstance(error, pytest.skip.Exception):
-            result, message = Result.REFUSED, str(error)
-        elif isinstance(error, ContractBroken):
-            result, message = Result.FAIL, str(error)
-        elif isinstance(error, StorageError) and call.when == "call":
-            result = Result.FAIL
-        else:
-            result = Result.ERROR
-    return Outcome(check=found, result=result, seconds=call.duration, message=message)
+def _outcome(item: pytest.Item, found: Check, call: pytest.CallInfo[None]) -> Outcome:
+    run = item.config.stash[run_key]
+    known = run.known(found)
+    result, message = with_known(judge_call(found, call), known)
+    notes = item.stash.get(notes_key, None)
+    failed = result in (Result.FAIL, Result.KNOWN_FAIL)
+    settings = run.settings
+    reproducer = notes.reproducer if notes else ""
+    if failed and not reproducer:
+        reproducer = reproducer_for_check(found, settings)
+    return Outcome(
+        check=found,
+        result=result,
+        seconds=call.duration,
+        started=call.start,
+        message=run.log.redactor()(message) if run.log else message,
+        measures=tuple(notes.measures) if notes else (),
+        evidence=run.log.taken() if run.log else (),
+        reproducer=reproducer,
+        ticket=known.ticket if known and result is Result.KNOWN_FAIL else "",
+    )
 
 
-# -- fixtures ------------------------------------------------------------------------------------------
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin the check's evidence."""
+    log = item.config.stash[run_key].log
+    if log is not None:
+        log.begin()
 
 
-@pytest.fixture(scope="session")
-def suite(request: pytest.FixtureRequest) -> SuiteSettings:
-    """What this run was given."""
-    return request.config.stash[_settings]
+class Taker:
+    """Takes what this process and xdist's workers say."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a check's outcome."""
+        plain = getattr(report, _CARRIED, None)
+        if plain is not None:
+            self._run.outcomes.append(load_outcome(plain))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take a worker's results of the whole run; one that crashed says nothing."""
+        said = getattr(node, "workeroutput", {}).get(_LAST, {})
+        self._run.last += [load_outcome(o) for o in said.get("last", ())]
+        self._run.runs += said.get("runs", ())
 
 
-@pytest.fixture(scope="session")
-def subject(suite: SuiteSettings) -> Subject:
-    """The driver's class and who offers it; nothing is opened."""
-    return subject_of(suite.driver)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin to take outcomes."""
+    session.config.pluginmanager.register(Taker(session.config.stash[run_key]), "bollard-taker")
 
 
-@pytest.fixture(scope="session")
-def probed(subject: Subject) -> Probed:
-    """What importing and constructing the driver did in a process of its own."""
-    return probe(subject)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller what a worker knows at its end."""
+    run, output = session.config.stash[run_key], getattr(session.config, "workeroutput", None)
+    run.last = joined(run.last)
+    if output is not None:
+        output[_LAST] = {"last": [dump_outcome(o) for o in run.last], "runs": run.runs}
 
 
-@pytest.fixture(scope="session")
-def ledger(request: pytest.FixtureRequest, suite: SuiteSettings) -> Iterator[Ledger]:
-    """What this run makes, durable; begun with the first check that opens anything."""
-    directory = request.config.getoption("--bollard-ledger") or default_directory()
-    begun = Ledger.create(directory, driver=suite.driver, config=suite.config)
-    run = request.config.stash[run_key] = begun.contents.run
-    _say(request.config, f"run {run}, ledger in {directory}")
-    yield begun
-    if not begun.finish():
-        _say(request.config, f"not all could be removed: bollard conformance clean --run {run}")
-
-
-def _say(config: pytest.Config, line: str) -> None:
-    """Tell the user in the middle of a fixture, where pytest swallows what is printed."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is not None:
-        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-            reporter.ensure_newline()
-            reporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def audit(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[Audit]:
-    """The leak audit; everything that opens the driver asks for it first, so it ends when all is closed."""
-    begun = Audit(ledger)
-    yield begun
-    outcomes = begun.end()
-    request.config.stash[outcomes_key] += outcomes
-    leaks = [f"FAIL {o.check.id} [{o.check.rule}]: {o.message}" for o in outcomes if o.result is Result.FAIL]
-    if leaks:
-        pytest.fail("\n".join(leaks), pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def workdir(ledger: Ledger) -> Iterator[Path]:
-    """A directory of this run; beside the ledger, so that `clean` finds it."""
-    ledger.work.mkdir(mode=0o700)
-    yield ledger.work
-    shutil.rmtree(ledger.work)
-
-
-@pytest.fixture(scope="session")
-def pool(suite: SuiteSettings, ledger: Ledger, audit: Audit) -> Iterator[Pool]:  # noqa: ARG001 - order
-    """The pool under test, opened once."""
-    with open_recorded_pool(UNDER_TEST, suite, ledger) as opened:
-        yield opened
-
-
-@pytest.fixture
-def fresh_pool(suite: SuiteSettings, ledger: Ledger, audit: Audit) -> Iterator[Pool]:  # noqa: ARG001 - order
-    """A second instance of the driver on the same pool."""
-    with open_recorded_pool("second", suite, ledger) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def archive_store(
-    suite: SuiteSettings,
-    ledger: Ledger,
-    audit: Audit,  # noqa: ARG001 - order
-    workdir: Path,
-) -> Iterator[Store]:
-    """Where archive checks write: the configured store, else a directory."""
-    if suite.store_driver:
-        opened = open_recorded_store(ARCHIVE, suite.store_driver, suite.store_options, suite, ledger)
-    else:
-        directory = workdir / "store"
-        directory.mkdir()
-        opened = open_store(ARCHIVE, "nfs", {"path": str(directory)})
-    with closing(opened) as store:
-        yield store
-
-
-@pytest.fixture
-def lab(request: pytest.FixtureRequest, suite: SuiteSettings, audit: Audit) -> Iterator[Lab | StoreLab]:
-    """The workplace of one check; skips when the driver lacks what the check needs."""
-    found = check_of(request.node)
-    assert found is not None
-    ledger: Ledger = request.getfixturevalue("ledger")
-    prefix = f"{ledger.prefix}{new_id()[:4]}"
-    if found.kinds == ("image-store",):
-        with closing(open_recorded_store(UNDER_TEST, suite.driver, suite.options, suite, ledger)) as store:
-            yield StoreLab(store=store, prefix=prefix)
-            audit.after_check(found.id, Place(stores={UNDER_TEST: store}))
-        return
-    pool: Pool = request.getfixturevalue("pool")
-    lacking = [m for m in found.needs if not _has(pool, m)]
-    if lacking:
-        pytest.skip("not declared: " + ", ".join(m.__name__ for m in lacking))
-    workdir: Path = request.getfixturevalue("workdir")
-    mover = Mover(host=mover_host(workdir), journal=Journal(workdir / "journal"))
-    store = request.getfixturevalue("archive_store")
-    yield Lab(pool=pool, mover=mover, prefix=prefix, archive_store=store)
-    # Without a [store] the archive lies in the run's own directory, and goes with it.
-    audit.after_check(found.id, Place(pool=pool, stores={ARCHIVE: store} if suite.store_driver else {}))
-
-
-def _has(pool: Pool, mixin: Any) -> bool:
-    return isinstance(pool.driver, mixin) and mixin.provides in pool.capabilities().native
+def all_outcomes(run: Run, *, ended: float | None = None) -> list[Outcome]:
+    """Return every outcome of a run, with "not-run" for what applies and has none."""
+    had = {o.check.id for o in run.outcomes}
+    chosen = {c.id for c in run.selection.chosen()}
+    missing = [
+        Outcome(
+            check=c,
+            result=Result.NOT_RUN,
+            seconds=0.0,
+            started=ended or time.time(),
+            message="the run ended before it" if c.id in chosen else "left out by --select or --shard",
+        )
+        for c in run.selection.applicable()
+        if c.id not in had
+    ]
+    return [*run.outcomes, *missing, *joined(run.last)]

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 # model.Tier's, which would import more than other people's test runs should pay for.
-TIERS = ("static", "smoke", "standard")
+TIERS = ("static", "smoke", "standard", "deep", "disruptive")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +21,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bollard-tier", default="standard", choices=TIERS, help="how much is run")
     group.addoption("--bollard-config", type=Path, default=None, help="the suite's TOML file")
     group.addoption("--bollard-ledger", type=Path, default=None, help="directory of the run's ledger")
+    group.addoption("--bollard-profile", action="append", default=[], help="only this profile, and core")
+    group.addoption("--bollard-select", action="append", default=[], help="ids or patterns, vol.*")
+    group.addoption("--bollard-shard", default="1/1", help="i/n: only each n-th check")
+    group.addoption("--bollard-logs", type=Path, default=None, help="copy the driver's logs there")
+    group.addoption("--bollard-seed", type=int, default=None, help="what random choices follow from")
+    group.addoption(
+        "--bollard-in-process",
+        action="store_true",
+        help="run the driver in this process, for a debugger (crash checks cannot run then)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,4 +39,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--bollard-driver") or config.getoption("--bollard-config"):
         from . import plugin
 
+        if config.option.bollard_seed is None:  # here, so that xdist's workers are given the same
+            config.option.bollard_seed = random.SystemRandom().getrandbits(32)
         config.pluginmanager.register(plugin, "bollard-suite")

@@ -1,35 +1,51 @@
-"""A driver that writes the ledger before it makes anything.
+"""The driver's door: nothing goes through it without the ledger, the call log and the claims.
 
     check, Mover, snapshot service ──> core's clients ──> recorded driver ── intend ──> the driver itself
+                                                              └─ call log, and what an error claimed
 
-At the driver's door and not in the lab: so a temporary clone that core makes, and a create that a check
-expects to be refused, are in the ledger as well.
+At the door and not in the lab: so a temporary clone that core makes, and a create that a check expects to
+be refused, are in the ledger as well.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..core.plugins import AnyDriver, load_driver, registered
 from ..core.pool import Pool, open_pool
+from ..core.redact import secrets_of
 from ..core.spi import (
     AccessControl,
     Adopts,
+    Busy,
     ClonesVolume,
+    Driver,
+    HypervisorDriver,
     ImageStoreDriver,
     NotFound,
     PrimaryDriver,
     QuiescedSnapshots,
     Snapshots,
+    StorageError,
     TemplateCache,
     VmSnapshots,
     VolumeFromSnapshot,
+    parse_options,
 )
+from ..core.spi import Outcome as SpiOutcome
 from ..core.store import Store, open_store
+from ..transfer_objects.ids import new_id
+from .calls import CallLog, secrets_in
+from .host_lab import HostSettings
+from .hosting.client import hosted_class
+from .hosting.process import DriverHost
 from .ledger import Intent, Kind, Ledger
 from .settings import SuiteSettings
 
@@ -37,6 +53,8 @@ UNDER_TEST = "under-test"
 ARCHIVE = "archive"
 
 Arguments = Mapping[str, Any]
+# Drivers are registered under one name for the moment of loading them.
+_one_at_a_time = threading.Lock()
 _IntentOf = Callable[[Any, Arguments], Intent | None]
 
 
@@ -44,9 +62,17 @@ def _volume(_: object, given: Arguments) -> Intent:
     return Intent(kind=Kind.VOLUME, id=given["spec"].id)
 
 
-def _adopted(_: object, given: Arguments) -> Intent:
-    # Never deleted by us: what was adopted was there before.
-    return Intent(kind=Kind.ADOPTED, id=given["spec"].id)
+def _adopted(natives: Mapping[str, str], given: Arguments) -> Intent:
+    # Deleted only if we have released it: everything else was there before.
+    return Intent(kind=Kind.ADOPTED, id=given["spec"].id, scope=natives.get(given["native_name"], ""))
+
+
+def _released(driver: PrimaryDriver[Any], given: Arguments) -> Intent | None:
+    try:
+        found = driver.get_volume(given["volume"], given["call"])
+    except NotFound:
+        return None
+    return Intent(kind=Kind.RELEASED, id=found.id, scope=str(found.size))
 
 
 def _snapshot(_: object, given: Arguments) -> Intent:
@@ -66,34 +92,122 @@ def _template(_: object, given: Arguments) -> Intent:
     return Intent(kind=Kind.TEMPLATE, id=given["template"].id)
 
 
+def _introduced(_: object, given: Arguments) -> Intent:
+    what = given["what"]
+    return Intent(kind=Kind.INTRODUCED, id=what.object_id, scope=f"{what.kind.value} {what.host}")
+
+
+def _attached(_: object, given: Arguments) -> Intent:
+    disk = given["disk"]
+    return Intent(kind=Kind.ATTACHED, id=disk.object_id, scope=f"{given['vm']} {disk.host} {disk.path}")
+
+
+def _host_snapshot(_: object, given: Arguments) -> Intent:
+    return Intent(kind=Kind.HOST_SNAPSHOT, id=given["snapshot"], scope=given["vm"])
+
+
+def _frozen(_: object, given: Arguments) -> Intent:
+    return Intent(kind=Kind.FROZEN, id=given["vm"])
+
+
 # Which method makes what; the signature is the SPI's, whatever a driver calls its parameters.
 _CREATES: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
     "create_volume": (PrimaryDriver.create_volume, _volume),
     "clone_volume": (ClonesVolume.clone_volume, _volume),
     "create_volume_from_snapshot": (VolumeFromSnapshot.create_volume_from_snapshot, _volume),
     "create_volume_from_template": (TemplateCache.create_volume_from_template, _volume),
-    "adopt_volume": (Adopts.adopt_volume, _adopted),
+    "release_volume": (Adopts.release_volume, _released),
     "create_snapshot": (Snapshots.create_snapshot, _snapshot),
     "create_quiesced_snapshot": (QuiescedSnapshots.create_quiesced_snapshot, _snapshot),
     "take_vm_snapshot": (VmSnapshots.take_vm_snapshot, _vm_snapshot),
     "grant": (AccessControl.grant, _grant),
     "prepare_template": (TemplateCache.prepare_template, _template),
 }
+_ON_HOSTS: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
+    "introduce": (HypervisorDriver.introduce, _introduced),
+    "attach": (HypervisorDriver.attach, _attached),
+    "create_vm_snapshot": (HypervisorDriver.create_vm_snapshot, _host_snapshot),
+    "freeze": (HypervisorDriver.freeze, _frozen),
+}
 
 
-def open_recorded_pool(name: str, settings: SuiteSettings, ledger: Ledger) -> Pool:
+@dataclass(slots=True, kw_only=True)
+class Recorder:
+    """What one run writes down at the driver's door.
+
+    Attributes:
+        claims: intents whose create failed and claimed "not applied"; the audit looks whether that is true.
+        made: intents of a create that succeeded; what it made, no later error can have claimed away.
+        natives: volume by the native name under which it was released.
+        hosts: every driver host of the run, also those that are gone, each with the check that started it.
+        check: id of the check that runs now, or "".
+    """
+
+    ledger: Ledger
+    hosts: list[tuple[str, DriverHost]] = field(default_factory=list)
+    check: str = ""
+    log: CallLog = field(default_factory=CallLog)
+    claims: set[Intent] = field(default_factory=set)
+    made: set[Intent] = field(default_factory=set)
+    natives: dict[str, str] = field(default_factory=dict)
+
+    def note(self, intent: Intent, *, new: bool, answer: Any) -> None:
+        """Note how the create of an object ended; only the first one knows that there was nothing before."""
+        if intent.kind is Kind.RELEASED and isinstance(answer, str):
+            self.natives[answer] = intent.id
+        if not isinstance(answer, BaseException):
+            self.made.add(intent)
+        elif new and _claims_nothing(answer):
+            self.claims.add(intent)
+
+    def start_host(self, target: str) -> DriverHost:
+        """Start a driver host, with a directory of its own beside the ledger."""
+        workdir = self.ledger.work / new_id("host")
+        workdir.mkdir(mode=0o700, parents=True)
+        host = DriverHost.start(target, workdir)
+        self.hosts.append((self.check, host))
+        return host
+
+    def open_claims(self) -> set[Intent]:
+        """Return what errors said is not there."""
+        return self.claims - self.made
+
+
+def _claims_nothing(error: BaseException) -> bool:
+    """Return whether an error says that nothing is there; after Busy somebody else may make it any moment."""
+    return (
+        isinstance(error, StorageError)
+        and not isinstance(error, Busy)
+        and error.outcome is SpiOutcome.NOT_APPLIED
+    )
+
+
+def open_recorded_pool(
+    name: str, settings: SuiteSettings, recorder: Recorder, *, options: Arguments | None = None
+) -> Pool:
     """Open the pool under test behind a recorded driver.
+
+    Args:
+        name: what messages call it.
+        settings: the run's.
+        recorder: what is written down.
+        options: instead of those of the settings.
 
     Raises:
         StorageError: it is not marked for tests, or cannot be opened.
     """
     settings.require_test_pool()
-    recorded = _subclass(load_driver(settings.driver), ledger, _CREATES)
+
+    def adopt(_: object, given: Arguments) -> Intent:
+        return _adopted(recorder.natives, given)
+
+    creates = {**_CREATES, "adopt_volume": (Adopts.adopt_volume, adopt)}
+    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, creates)
     alias = f"{settings.driver} (recorded)"
-    with registered(alias, recorded):
-        pool = open_pool(name, alias, settings.options)
+    with _one_at_a_time, registered(alias, recorded):
+        pool = open_pool(name, alias, settings.options if options is None else options)
     try:
-        ledger.bind(pool.info.identity)
+        recorder.ledger.bind(pool.info.identity)
     except BaseException:
         pool.close()
         raise
@@ -101,7 +215,7 @@ def open_recorded_pool(name: str, settings: SuiteSettings, ledger: Ledger) -> Po
 
 
 def open_recorded_store(
-    name: str, driver: str, options: Mapping[str, Any], settings: SuiteSettings, ledger: Ledger
+    name: str, driver: str, options: Arguments, settings: SuiteSettings, recorder: Recorder
 ) -> Store:
     """Open a store behind a recorded driver; `name` (UNDER_TEST, ARCHIVE) goes into the ledger.
 
@@ -111,12 +225,35 @@ def open_recorded_store(
     settings.require_test_pool()
 
     def put(self: ImageStoreDriver[Any], given: Arguments) -> Intent | None:
-        return _stored(self, given, ledger.prefix, name)
+        return _stored(self, given, recorder.ledger.prefix, name)
 
-    recorded = _subclass(load_driver(driver), ledger, {"put": (ImageStoreDriver.put, put)})
+    creates = {"put": (ImageStoreDriver.put, put)}
+    recorded = recorded_class(_hosted(driver, settings, recorder), recorder, creates)
     alias = f"{driver} (recorded)"
-    with registered(alias, recorded):
+    with _one_at_a_time, registered(alias, recorded):
         return open_store(name, alias, options)
+
+
+def open_recorded_hypervisor(settings: SuiteSettings, recorder: Recorder) -> HypervisorDriver[Any]:
+    """Open the hypervisor driver under test behind the door; close it after use.
+
+    The objects that a check will make for it are in the ledger from now on.
+
+    Raises:
+        StorageError: it is not marked for tests, or an option is bad.
+    """
+    settings.require_test_pool()
+    ledger, place = recorder.ledger, HostSettings.of(settings.hypervisor)
+    ledger.intend(Intent(kind=Kind.OBJECTS, id=ledger.prefix, scope=str(place.objects)))
+    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, _ON_HOSTS)
+    options = parse_options(recorded.Options, settings.options)
+    return cast("HypervisorDriver[Any]", recorded(options))
+
+
+def _hosted(driver: str, settings: SuiteSettings, recorder: Recorder) -> type[AnyDriver]:
+    """Return the driver's class as it is used in this run: in a process of its own, unless told otherwise."""
+    cls = load_driver(driver)
+    return cls if settings.in_process else hosted_class(cls, recorder.start_host)
 
 
 def _stored(driver: ImageStoreDriver[Any], given: Arguments, prefix: str, store: str) -> Intent | None:
@@ -135,28 +272,69 @@ def _stored(driver: ImageStoreDriver[Any], given: Arguments, prefix: str, store:
     return Intent(kind=Kind.KEY, id=key, scope=store)
 
 
-def _subclass(
-    cls: type[AnyDriver], ledger: Ledger, creates: Mapping[str, tuple[Callable[..., Any], _IntentOf]]
+def recorded_class(
+    cls: type[AnyDriver], recorder: Recorder, creates: Mapping[str, tuple[Callable[..., Any], _IntentOf]]
 ) -> type[AnyDriver]:
+    """Return a subclass of a driver whose methods are written down."""
     methods = {
-        name: _recording(getattr(cls, name), spi, intent_of, ledger)
-        for name, (spi, intent_of) in creates.items()
-        if hasattr(cls, name)
+        name: _recording(getattr(cls, name), spi, creates.get(name, (spi, _nothing))[1], recorder)
+        for name, spi in spi_methods(cls).items()
     }
-    namespace = methods | {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    namespace = methods | {
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "__init__": _knowing(cls, recorder),
+    }
     return cast("type[AnyDriver]", type(cls.__name__, (cls,), namespace))
 
 
+def spi_methods(cls: type[AnyDriver]) -> dict[str, Callable[..., Any]]:
+    """Return the methods of the interface that a driver has, by name, as the interface declares them."""
+    found: dict[str, Callable[..., Any]] = {}
+    for base in cls.__mro__:
+        if base.__module__.startswith(Driver.__module__.rpartition(".")[0]):
+            found |= {
+                name: value
+                for name, value in vars(base).items()
+                if inspect.isfunction(value) and not name.startswith("_") and name not in found
+            }
+    return found
+
+
+def _nothing(_: object, __: Arguments) -> None:
+    return None
+
+
+def _knowing(cls: type[AnyDriver], recorder: Recorder) -> Callable[..., None]:
+    def construct(self: Any, options: Any) -> None:
+        recorder.log.know(secrets_of(options))
+        cls.__init__(self, options)
+
+    return construct
+
+
 def _recording(
-    original: Callable[..., Any], spi: Callable[..., Any], intent_of: _IntentOf, ledger: Ledger
+    original: Callable[..., Any], spi: Callable[..., Any], intent_of: _IntentOf, recorder: Recorder
 ) -> Callable[..., Any]:
     signature = inspect.signature(spi)
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        intent = intent_of(self, signature.bind(self, *args, **kwargs).arguments)
-        if intent is not None:
-            ledger.intend(intent)
-        return original(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs).arguments
+        recorder.log.know(secrets_in(given))
+        intent = intent_of(self, given)
+        new = intent is not None and recorder.ledger.intend(intent)
+        started = time.monotonic()
+        answer: Any = None
+        try:
+            answer = original(self, *args, **kwargs)
+        except BaseException as error:
+            answer = error
+            raise
+        finally:
+            if intent is not None:
+                recorder.note(intent, new=new, answer=answer)
+            recorder.log.add(original.__name__, given, started, answer)
+        return answer
 
     return method

@@ -1,0 +1,130 @@
+"""Verdicts as a run makes them, and a headless Chromium to look at the report with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from bollard.conformance.model import CallRecord, Check, Level, Measure, Outcome, Result, Tier, Verdict
+from bollard.conformance.registry import all_checks
+from bollard.conformance.reports import write_reports
+
+Maker = Callable[..., Verdict]
+
+_LIST_WHAT = """Every volume of the pool is listed once, whatever their number.
+
+Why: orchestrators find what is left over by listing; a volume that is not listed is never cleaned up.
+
+If it fails, look at the array's paging first: many return 100 objects and a token that is easy to overlook.
+"""
+
+
+@pytest.fixture(scope="session")
+def calls() -> tuple[CallRecord, ...]:
+    """Evidence: calls one after the other, two of them at the same time, one that raised."""
+    found = [
+        CallRecord(at=i * 0.21, call=f"create_volume(id='bct-1f-{i}')", seconds=0.18, answer="Volume(16 MiB)")
+        for i in range(8)
+    ]
+    found.append(
+        CallRecord(at=1.5, call="list_volumes(after=None)", seconds=0.4, answer="100 volumes, after=None")
+    )
+    raised = "Unavailable, outcome unknown: the array answered 503 Service Unavailable while it was listing"
+    found.append(
+        CallRecord(at=1.95, call="list_volumes(after='bct-1f-7')", seconds=0.05, answer=raised, failed=True)
+    )
+    return tuple(found)
+
+
+def _special(check: Check, calls: tuple[CallRecord, ...]) -> Outcome | None:
+    """What the sample says of a few checks; all others pass."""
+    if check.id == "vol.list_complete":
+        return Outcome(
+            check=dataclasses.replace(
+                check, what=_LIST_WHAT, field_bug="cinder bug 1895035: paging stops at 100"
+            ),
+            result=Result.FAIL,
+            seconds=2.0,
+            message="100 volumes are listed and 104 were created; bct-1f-7 is there and not listed",
+            evidence=calls,
+            reproducer="from bollard import open_pool\n\nopen_pool('p', 'acme', {}).close()\n",
+        )
+    if check.group == "qos":
+        return Outcome(check=check, result=Result.REFUSED, seconds=0.01, message="qos is not declared")
+    if check.id == "pool.capacity_sane":
+        series = ((100.0, 12.0), (1000.0, 13.5), (10000.0, 61.0))
+        measures = (
+            Measure(name="calls per list", value=61.0, unit="calls", series=series),
+            Measure(name="create, median", value=18.25, unit="ms"),
+        )
+        return Outcome(check=check, result=Result.PASS, seconds=0.4, measures=measures, evidence=calls[:3])
+    return None
+
+
+@pytest.fixture(scope="session")
+def make_verdict(calls: tuple[CallRecord, ...]) -> Maker:
+    """A function that makes the verdict of a standard run on a managed array; all checks pass by default.
+
+    Its arguments: `broken` for the sample with a failure, a refusal and figures; `change` for outcomes by
+    check id; anything else is a field of Verdict.
+    """
+
+    def make(
+        *, broken: bool = False, change: dict[str, dict[str, Any]] | None = None, **fields: Any
+    ) -> Verdict:
+        outcomes = []
+        for check in all_checks():
+            if "managed" not in check.kinds or not Tier.STANDARD.includes(check.tier):
+                continue
+            outcome = (_special(check, calls) if broken else None) or Outcome(
+                check=check, result=Result.PASS, seconds=0.25, started=1_795_000_000.0
+            )
+            outcomes.append(dataclasses.replace(outcome, **(change or {}).get(check.id, {})))
+        given: dict[str, Any] = {
+            "driver": "acme",
+            "distribution": "acme-bollard 1.2",
+            "kind": "managed",
+            "run": "bct-0a1b2c3d",
+            "seed": 4711,
+            "started": 1_795_000_000.0,
+            "seconds": 312.4,
+            "capabilities": ("access_control", "snapshots"),
+            "artefact": "ab" * 32,
+            "outcomes": tuple(outcomes),
+        }
+        return Verdict(**(given | fields))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def must_check() -> Check:
+    """Some MUST check of tier smoke that no sample treats in a special way."""
+    return next(c for c in all_checks() if c.id == "vol.new_reads_zero" and c.level is Level.MUST)
+
+
+@pytest.fixture(scope="session")
+def report_page(make_verdict: Maker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's report.html."""
+    directory = tmp_path_factory.mktemp("report")
+    write_reports(make_verdict(broken=True), directory)
+    return directory / "report.html"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[webdriver.Chrome]:
+    """Debian's Chromium without a window; its log tells what was requested and what the policy refused."""
+    options = webdriver.ChromeOptions()
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
+        options.add_argument(f"--{argument}")  # no-sandbox: it cannot run as root otherwise
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver.set_page_load_timeout(30)
+    yield driver
+    driver.quit()
