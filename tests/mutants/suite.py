@@ -1,0 +1,95 @@
+"""Running the suite on one mutant as a vendor would, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from backends import started
+from bollard.conformance.model import Tier
+from catalogue import Mutant, known_checks, run_wide
+
+# Seconds for a run and for each of its checks: longer than the default deadline of a call, so that a check
+# which hangs still ends by itself; a healthy backend is run with a hundred of them.
+_START, _EACH = 120.0, 10.0
+_SHOWN = 600  # characters of what the suite printed, when there is no result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the suite said.
+
+    Attributes:
+        results: "pass", "fail", "error" ... by check.
+        messages: of the checks that did not pass.
+        command: what was run.
+        problem: why there are no results, or "".
+    """
+
+    results: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    command: str = ""
+    problem: str = ""
+
+
+def run_suite(mutant: Mutant) -> Run:
+    """Run the checks that are to find a mutant against it."""
+    begin = time.monotonic()
+    with TemporaryDirectory(prefix="bollard-mutant-") as directory:
+        home = Path(directory)
+        with started(mutant, home) as target:
+            config = home / "mutant.toml"
+            chosen = selected(mutant)
+            tier = tier_of(chosen)
+            target.write(config, disruptive=tier is Tier.DISRUPTIVE)
+            command = [sys.executable, "-m", "bollard", "conformance", "run", "--json"]
+            command += ["--driver", target.driver, "--ledger", str(home / "ledger")]
+            command += [f"--tier={tier}", *(f"--select={check}" for check in chosen)]
+            command += [] if mutant.backend == "static" else ["--config", str(config)]
+            run = _run(command, target.environment(), timeout=_START + _EACH * len(chosen))
+    return Run(
+        results=run.results,
+        messages=run.messages,
+        seconds=time.monotonic() - begin,
+        command=run.command,
+        problem=run.problem,
+    )
+
+
+def selected(mutant: Mutant) -> list[str]:
+    """Return the checks that the suite is told to run; results of whole runs come anyway."""
+    return sorted({*mutant.killed_by, *mutant.during} - run_wide())
+
+
+def tier_of(checks: Iterable[str]) -> Tier:
+    """Return the least tier that runs them all."""
+    known = known_checks()
+    tiers = [known[check].tier for check in checks]
+    return next(t for t in Tier if all(t.includes(other) for other in tiers))
+
+
+def _run(command: list[str], environment: dict[str, str], timeout: float) -> Run:
+    words = " ".join(command[1:])
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        return Run(command=words, problem=f"the suite took more than {timeout:.0f} s")
+    try:
+        checks = json.loads(done.stdout)["checks"]
+    except (ValueError, KeyError):  # no JSON, or the JSON of an error
+        said = (done.stderr or done.stdout)[-_SHOWN:].strip()
+        return Run(command=words, problem=f"no result, exit code {done.returncode}: {said}")
+    return Run(
+        results={c["id"]: c["result"] for c in checks},
+        messages={c["id"]: c["message"] for c in checks if c["result"] != "pass"},
+        command=words,
+    )
