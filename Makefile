@@ -2,6 +2,7 @@
 #
 #   make demo      the whole story on this machine, in under two minutes
 #   make test      the tests, with coverage (all of them with CI=true; options with ARGS='-k archive')
+#   make mutants   the conformance suite against every broken backend and driver; prints the score
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
 #   make bench     the benchmarks
 #   make docs      the documentation as a web site, in site/
@@ -26,7 +27,7 @@ export PYTHON
 # Material prints half a screen about the future of MkDocs on every run; pyproject.toml pins both.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check mutants bench docs clean
 .DELETE_ON_ERROR:
 
 setup: .make/venv
@@ -52,6 +53,9 @@ check: setup .typing/bollard
 	$(BIN)/pytest -q tests/test_public_api.py tests/test_import.py tests/test_packaging.py tests/test_repository.py
 	$(BIN)/towncrier build --draft --version next >/dev/null
 	$(BIN)/mkdocs --quiet build --strict
+
+mutants: setup
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --json conformance/mutation_score.json
 
 bench: setup
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
