@@ -30,7 +30,7 @@ def artefact_of(driver: str) -> str:
     entry = next(iter(entry_points(group=GROUP, name=driver)), None)
     if entry is None or entry.dist is None:
         return ""
-    files = dict(_package_files(entry) if _is_editable(entry.dist) else _recorded_files(entry.dist))
+    files = dict(_recorded_files(entry.dist) if _is_recorded(entry.dist) else _package_files(entry))
     if not files:
         raise NotFound(
             f"the distribution {entry.dist.name} of driver {driver!r} has no list of files (RECORD)"
@@ -47,10 +47,14 @@ def artefact_hash(files: dict[str, Path]) -> str:
     return whole.hexdigest()
 
 
-def _is_editable(distribution: Distribution) -> bool:
-    """Return whether pip installed a link to the sources (PEP 610)."""
+def _is_recorded(distribution: Distribution) -> bool:
+    """Return whether an installer wrote down the files: not for a link to the sources (PEP 610).
+
+    Nor for the egg-info that lies in a source tree and is found first there: its list names files of the
+    last build that are long gone.
+    """
     told = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return bool(told.get("dir_info", {}).get("editable"))
+    return distribution.read_text("RECORD") is not None and not told.get("dir_info", {}).get("editable")
 
 
 def _recorded_files(distribution: Distribution) -> Iterator[tuple[str, Path]]:

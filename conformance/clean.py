@@ -23,7 +23,9 @@ from ..core.spi import (
     Conflict,
     GuestState,
     HypervisorDriver,
+    ImageStoreDriver,
     Introduced,
+    InvalidArgument,
     NotFound,
     ObjectKind,
     StorageError,
@@ -231,16 +233,18 @@ def _prefix(intent: Intent, place: Place) -> str:
 
 
 def _key(intent: Intent, place: Place) -> str:
-    store, call = _store(intent, place), _call()
-    store.delete(intent.id, call)
-    return f"{intent} is still there after a delete that succeeded" * _exists(store, intent.id, call)
+    driver, call = _store(intent, place).driver, _call()
+    with suppress(InvalidArgument):  # asked without core, for it may be a key that core refuses
+        driver.delete(intent.id, call)
+        return f"{intent} is still there after a delete that succeeded" * _exists(driver, intent.id, call)
+    return ""  # what the driver refuses to delete by that name, it did not take
 
 
 def _keys(store: Store, prefix: str, call: Call) -> list[str]:
     return [stored.key for stored in all_pages(lambda after: store.list(prefix, call, after=after))]
 
 
-def _exists(store: Store, key: str, call: Call) -> bool:
+def _exists(store: Store | ImageStoreDriver[Any], key: str, call: Call) -> bool:
     try:
         store.head(key, call)
     except NotFound:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from ..core.checks import check_key
 from ..core.plugins import AnyDriver, load_driver, registered
 from ..core.pool import Pool, open_pool
 from ..core.redact import secrets_of
@@ -29,6 +30,7 @@ from ..core.spi import (
     Driver,
     HypervisorDriver,
     ImageStoreDriver,
+    InvalidArgument,
     NotFound,
     PrimaryDriver,
     QuiescedSnapshots,
@@ -260,8 +262,13 @@ def _stored(driver: ImageStoreDriver[Any], given: Arguments, prefix: str, store:
     """Return the shortest prefix of a key that is this run's, else the key itself if it is new.
 
     The archive also writes a README at the root of the store: one that was there before is not ours.
+    A key that no driver may take ("../bct-1/x") stands for itself: nobody lists what it would be below.
     """
     key, walked = given["key"], ""
+    try:
+        check_key(key)
+    except InvalidArgument:
+        return Intent(kind=Kind.KEY, id=key, scope=store)
     for part in key.split("/")[:-1]:
         walked += f"{part}/"
         if part.startswith(prefix):

@@ -260,7 +260,8 @@ def hypervisor_backend(home: Path) -> Iterator[Backend]:
         queries = {"records": "SELECT kind, key, body FROM records ORDER BY kind, key"}
 
         def inventory() -> Inventory:
-            copies = files_in(state / "snapshots")
+            # Without the directories: the simulator keeps that of a VM whose last snapshot went.
+            copies = {name: held for name, held in files_in(state / "snapshots").items() if held}
             return {**_rows(state / "cluster.sqlite", queries), **files_in(objects), **copies}
 
         yield Backend(

@@ -28,7 +28,7 @@ from bollard.cli.conformance import app
 from bollard.conformance.hosting.resources import processes
 from kill_backends import Backend, Inventory
 
-_HOST = b"bollard.conformance.hosting.server"
+_TEMPLATE = b"bollard.conformance.hosting.template"
 _PATIENCE = 90.0  # seconds for a suite to end, and for `clean` to say that all is gone
 _VANISH = 10.0  # seconds for processes of a dead run to end
 
@@ -134,14 +134,18 @@ def _kill_host(suite: subprocess.Popen[bytes], kill: Kill) -> None:
     found: list[int] = []
 
     def look() -> bool:
-        children = [p.pid for p in processes() if p.parent == suite.pid]
-        found[:] = [pid for pid in children if _HOST in _read(pid, "cmdline")]
+        templates = [pid for pid in _children({suite.pid}) if _TEMPLATE in _read(pid, "cmdline")]
+        found[:] = _children(set(templates))
         return bool(found) or suite.poll() is not None
 
     assert _until(look, _PATIENCE), f"{kill}: the suite has no driver host"
     assert found, f"{kill}: the suite ended before its driver host could be killed"
     with suppress(ProcessLookupError):
         os.kill(chosen.choice(found), signal.SIGKILL)
+
+
+def _children(parents: set[int]) -> list[int]:
+    return [p.pid for p in processes() if p.parent in parents]
 
 
 def _clean(backend: Backend, home: Path, kill: Kill, killed: Killed) -> None:
