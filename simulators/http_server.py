@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import logging
 import socket
+import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any
@@ -87,6 +89,10 @@ class RequestBody(io.RawIOBase):
         return len(data)
 
 
+# TLS says it in its own way: SSLEOFError is no ConnectionError.
+_CLIENT_LEFT = (ConnectionError, TimeoutError, ssl.SSLError)
+
+
 class KeepAliveHandler(WSGIRequestHandler):
     """Runs the WSGI application for each request of a connection until either side closes it."""
 
@@ -105,7 +111,7 @@ class KeepAliveHandler(WSGIRequestHandler):
         except DropConnection:
             self._reset()
             return
-        except (ConnectionError, TimeoutError):
+        except _CLIENT_LEFT:
             self.close_connection = True
             return
         except Exception:  # process edge: one broken request must not stop the server
@@ -276,7 +282,11 @@ class HttpServer(ThreadedWSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as called
         """To ``logging``, never to standard error."""
-        log.exception("connection failed")
+        if isinstance(error := sys.exc_info()[1], _CLIENT_LEFT):
+            # A client that does not trust the certificate, or was killed: its business, and no trace of ours.
+            log.info("connection ended by %s: %s", client_address, error)
+        else:
+            log.exception("connection failed")
 
 
 def stream(handle: IO[bytes], length: int) -> Iterable[bytes]:

@@ -106,11 +106,11 @@ def check_interrupted_resumes(lab: Lab) -> None:
     """
     (volume, snapshot), archive = cut(lab), Archive(lab.archive_store, writer=new_id(lab.prefix)[:40])
     _interrupted(lab, archive, volume.id, snapshot)
-    first = {key.rpartition("/")[2] for key in stored_keys(lab, volume.id) if key.endswith(".zip")}
+    first = {key for key in stored_keys(lab, volume.id) if key.endswith(".zip")}
     must(first, "nothing was stored before the run was cancelled")
     manifest = archive_snapshot(lab, archive, volume.id, snapshot, lab.call())
     parts = [manifest.key_of(window, part) for window, part in manifest.parts()]
-    resent = [key for key in parts if key.rpartition("/")[2] not in first]
+    resent = [key for key in parts if key not in first]
     must(len(resent) < len(parts), f"all {len(parts)} parts were sent again")
     service = VolumeSnapshots(pool=lab.pool, archive=archive, mover=lab.mover)
     restored = service.restore(volume.id, snapshot, lab.new_id(), lab.call())

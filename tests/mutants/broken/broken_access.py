@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bollard.core.spi import Call, Grant, Host, InUse, NotFound
+from bollard.core.spi import Call, Grant, Host, InUse, NbdLocation, NotFound
 from bollard.drivers.primary.array import ArrayDriver
+from bollard.drivers.primary.array.client import Conversation
+from bollard.drivers.primary.array.objects import ArrayGrant, ArrayVolume
 from bollard.transfer_objects.ids import HostId, VolumeId
 
 
@@ -40,31 +42,31 @@ class RevokeTakesAll(ArrayDriver):
 class RevokeDoesNotWait(ArrayDriver):
     """A revoke takes the array's word for it, and looks at no session."""
 
-    def _prove_out(self, talk, found, host):
+    def _prove_out(self, talk: Conversation, found: ArrayVolume, host: HostId) -> None:
         self._still_in(talk, found, host)
 
 
 class ManyWriters(ArrayDriver):
     """A second writer is let in, though the traits say otherwise."""
 
-    def _refuse_clash(self, talk, found, host, *, read_only):
+    def _refuse_clash(self, talk: Conversation, found: ArrayVolume, host: HostId, *, read_only: bool) -> None:
         return
 
-    def _refuse_lost_race(self, talk, found, ours):
+    def _refuse_lost_race(self, talk: Conversation, found: ArrayVolume, ours: ArrayGrant) -> None:
         return
 
 
 class LostRacesAreKept(ArrayDriver):
     """Two hosts that come at the same time are both let in."""
 
-    def _refuse_lost_race(self, talk, found, ours):
+    def _refuse_lost_race(self, talk: Conversation, found: ArrayVolume, ours: ArrayGrant) -> None:
         return
 
 
 class SecondGrantIsInUse(ArrayDriver):
     """Granting again is refused."""
 
-    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False):
+    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False) -> NbdLocation:
         if self.list_grants(volume, call):
             raise InUse(f"volume {volume} is granted")
         return super().grant(volume, host, call, read_only=read_only)
@@ -81,7 +83,7 @@ class GrantsAreNotListed(ArrayDriver):
 class ReadOnlyIsForgotten(ArrayDriver):
     """A read-only grant is one for writing."""
 
-    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False):
+    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False) -> NbdLocation:
         return super().grant(volume, host, call, read_only=False)
 
 

@@ -15,7 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bollard.core.spi import Call, Conflict, Internal, NotFound, Outcome, PoolInfo, StorageError, Unsupported
+from bollard.core.spi import (
+    Call,
+    Conflict,
+    Internal,
+    NotFound,
+    Outcome,
+    PoolInfo,
+    StorageError,
+    Unsupported,
+    Volume,
+    VolumeSpec,
+)
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.transfer_objects.ids import VolumeId
 
@@ -136,9 +147,9 @@ for _name in CHANGES:
 class RemembersVolumes(ArrayDriver):
     """What was seen once is answered from memory."""
 
-    def get_volume(self, volume: VolumeId, call: Call):
+    def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """Look at the array the first time only."""
-        seen = self.__dict__.setdefault("seen", {})
+        seen: dict[VolumeId, Volume] = self.__dict__.setdefault("seen", {})
         if volume not in seen:
             seen[volume] = super().get_volume(volume, call)
         return seen[volume]
@@ -166,7 +177,7 @@ class IdentityOfTheMoment(ArrayDriver):
 class DeclaresAndRefuses(ArrayDriver):
     """Clones are declared, and refused when they are asked for."""
 
-    def clone_volume(self, source, spec, call):
+    def clone_volume(self, source: VolumeId, spec: VolumeSpec, call: Call) -> Volume:
         """Refuse."""
         raise Unsupported("this array has no licence for clones")
 
@@ -174,7 +185,7 @@ class DeclaresAndRefuses(ArrayDriver):
 class ErrorsAreInternal(ArrayDriver):
     """Whatever goes wrong is Internal, and its outcome unknown."""
 
-    def get_volume(self, volume: VolumeId, call: Call):
+    def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """Lose the class of the error."""
         try:
             return super().get_volume(volume, call)
@@ -185,7 +196,7 @@ class ErrorsAreInternal(ArrayDriver):
 class PythonErrors(ArrayDriver):
     """What is not there is a KeyError."""
 
-    def get_volume(self, volume: VolumeId, call: Call):
+    def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """Look it up as in a dict."""
         try:
             return super().get_volume(volume, call)

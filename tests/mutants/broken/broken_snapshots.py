@@ -7,7 +7,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from bollard.core.spi import Call, Conflict, Extent, NotFound, Page, Snapshot, VmRef, VmSnapshotTaken, Volume
+from bollard.core.spi import (
+    Call,
+    Conflict,
+    Extent,
+    NotFound,
+    Page,
+    Snapshot,
+    VmRef,
+    VmSnapshotTaken,
+    Volume,
+    VolumeSpec,
+)
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
 
@@ -125,7 +136,7 @@ class RevertCutsFirst(ArrayDriver):
 class RestoresAreDeltas(ArrayDriver):
     """A volume of a snapshot is a clone of the volume as it is now."""
 
-    def create_volume_from_snapshot(self, snapshot: SnapshotId, spec, call: Call) -> Volume:
+    def create_volume_from_snapshot(self, snapshot: SnapshotId, spec: VolumeSpec, call: Call) -> Volume:
         return self.clone_volume(self.get_snapshot(snapshot, call).volume, spec, call)
 
 

@@ -5,22 +5,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from bollard.core.spi import (
     Call,
     Conflict,
+    Host,
     InvalidArgument,
+    NbdLocation,
     NotFound,
     Page,
     Qos,
+    Snapshot,
     TemplateSpec,
+    Traits,
     Volume,
     VolumeSpec,
 )
 from bollard.drivers.primary.array import ArrayDriver
-from bollard.drivers.primary.array.client import path_of
+from bollard.drivers.primary.array.client import Conversation, path_of
 from bollard.drivers.primary.array.names import seed_id
-from bollard.drivers.primary.array.objects import SEALED, STATE
+from bollard.drivers.primary.array.objects import SEALED, STATE, ArrayVolume
 from bollard.transfer_objects.ids import SnapshotId, TemplateId, VolumeId
 
 MIB = 2**20
@@ -29,14 +34,16 @@ MIB = 2**20
 class ReturnsWhateverExists(ArrayDriver):
     """A second create returns what has the id, of whatever size and origin."""
 
-    def _expect_same(self, found, size, origin):
+    def _expect_same(self, found: ArrayVolume, size: int, origin: str) -> ArrayVolume:
         return found
 
 
 class CloneEmptyOnRetry(ArrayDriver):
     """A retried copy is made anew, of nothing."""
 
-    def _new_copy(self, spec, origin, locate, call):
+    def _new_copy(
+        self, spec: VolumeSpec, origin: str, locate: Callable[[Conversation], str], call: Call
+    ) -> Volume:
         found = self._find(self._client.talk(call), spec.id)
         if found is None:
             return super()._new_copy(spec, origin, locate, call)
@@ -55,7 +62,9 @@ class ClonesShareTheSource(ArrayDriver):
 class AsksTheArrayToCloneAgain(ArrayDriver):
     """A copy is asked for each time; "the name exists" is taken for success."""
 
-    def _new_copy(self, spec, origin, locate, call):
+    def _new_copy(
+        self, spec: VolumeSpec, origin: str, locate: Callable[[Conversation], str], call: Call
+    ) -> Volume:
         talk = self._client.talk(call)
         if self._find(talk, spec.id) is None:
             return super()._new_copy(spec, origin, locate, call)
@@ -107,14 +116,14 @@ class SizesAreNotChecked(ArrayDriver):
 class MaximumIsToldTooLarge(ArrayDriver):
     """The traits promise more than the array takes."""
 
-    def traits(self):
+    def traits(self) -> Traits:
         return dataclasses.replace(super().traits(), max_size=2 * super().traits().max_size)
 
 
 class SectorsAreTold4K(ArrayDriver):
     """The traits tell of whole MiB only, and volumes of any size are made."""
 
-    def traits(self):
+    def traits(self) -> Traits:
         return dataclasses.replace(super().traits(), size_granularity=MIB)
 
 
@@ -267,7 +276,7 @@ class TemplatesNeedNoSeal(ArrayDriver):
     """Volumes are made of a template that is still being written."""
 
     def create_volume_from_template(self, template: TemplateId, spec: VolumeSpec, call: Call) -> Volume:
-        def locate(talk):
+        def locate(talk: Conversation) -> str:
             return path_of("volumes", self._seed(talk, template).id)
 
         return self._new_copy(spec, f"template:{template}", locate, call)
@@ -276,7 +285,7 @@ class TemplatesNeedNoSeal(ArrayDriver):
 class SealDoesNothing(ArrayDriver):
     """A sealed template can still be written to."""
 
-    def grant(self, volume, host, call, *, read_only=False):
+    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False) -> NbdLocation:
         talk = self._client.talk(call)
         found = self._volume(talk, volume)
         if found.state != SEALED:
@@ -315,7 +324,9 @@ class TemplateVolumesAreEmpty(ArrayDriver):
 class CopiesCutOff(ArrayDriver):
     """A copy that is asked to be smaller is made in the size of its source, and told as asked for."""
 
-    def _new_copy(self, spec, origin, locate, call):
+    def _new_copy(
+        self, spec: VolumeSpec, origin: str, locate: Callable[[Conversation], str], call: Call
+    ) -> Volume:
         try:
             return super()._new_copy(spec, origin, locate, call)
         except InvalidArgument:
@@ -325,7 +336,7 @@ class CopiesCutOff(ArrayDriver):
 class SnapshotOfMissing(ArrayDriver):
     """A snapshot of nothing succeeds."""
 
-    def create_snapshot(self, volume: VolumeId, snapshot: SnapshotId, call: Call):
+    def create_snapshot(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Snapshot:
         try:
             return super().create_snapshot(volume, snapshot, call)
         except NotFound:
