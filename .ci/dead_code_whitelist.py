@@ -25,8 +25,19 @@ _._getobj, _.longrepr
 # Python's dir() calls it (PEP 562).
 __dir__
 
+# conformance/reports/report.html.jinja reads these of a CheckView.
+_.interpretation, _.plots
+
+# html.parser calls these on tests/conformance/reports/test_report_page.py's reader of a page.
+_.handle_starttag, _.handle_data
+
+_.binary_location  # Selenium reads it from the options of the browser's tests
+
 # Defects are switched on by these names over HTTP.
 agent_timeout, corrupt_first_read, drop_connection_midway, short_body, lost_reply
+
+# Reproducers of failing histories call these by name: conformance/modelbased/reproducer.py writes them.
+play_on_pool, play_on_store
 
 # Entry point of the example's own distribution.
 AcmeDriver

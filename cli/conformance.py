@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..conformance.lab import DEEP_SECONDS
 from ..conformance.model import Result, Tier, Verdict
 from ..conformance.profiles import by_profile
 from ..conformance.reports import junit_xml, result_json, write_reports, write_result
@@ -61,6 +62,9 @@ def run(
     shard: Annotated[str, typer.Option(help="i/n: only each n-th check; join with `merge`.")] = "1/1",
     jobs: Annotated[int, typer.Option(help="Run so many checks side by side.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Repeat the random choices of an earlier run.")] = None,
+    deep_seconds: Annotated[
+        float, typer.Option(help="Tier deep: spend so long on each check of long random histories.")
+    ] = DEEP_SECONDS,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run the driver in this process, for a debugger.")
     ] = False,
@@ -81,6 +85,7 @@ def run(
         shard=shard,
         jobs=jobs,
         seed=seed,
+        deep_seconds=deep_seconds,
         in_process=in_process,
         ledger=ledger,
         quiet=json,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -25,6 +26,7 @@ from ..conformance.reports import (
     mutation_score,
     read_result,
     result_bytes,
+    result_json,
 )
 from ..conformance.reports.diff import Change, Difference
 from ..conformance.reports.keys import read_private_key, read_public_key, write_key_pair
@@ -38,7 +40,9 @@ from .output import err, out, print_json
 # As `bollard conformance run`: the answer is no. Other codes mean that there is no answer.
 NO = 10
 
-_File = Annotated[Path, typer.Argument(dir_okay=False, exists=True)]
+_Old = Annotated[Path, typer.Argument(help="result.json of before.", dir_okay=False, exists=True)]
+_New = Annotated[Path, typer.Argument(help="result.json of now.", dir_okay=False, exists=True)]
+_Certificate = Annotated[Path, typer.Argument(help="What certify wrote.", dir_okay=False, exists=True)]
 
 
 def merge_results(
@@ -46,16 +50,20 @@ def merge_results(
         list[Path], typer.Argument(help="result.json of each shard.", dir_okay=False, exists=True)
     ],
     output: Annotated[Path, typer.Option(help="Write the whole run's result.json there.", dir_okay=False)],
+    json: JsonFlag = False,
 ) -> None:
     """Join the shards of one run. Exit code 0: the whole is conformant; 10: it is not."""
     merged = merge_stored([read_result(path) for path in results])
     output.write_bytes(result_bytes(merged.verdict, merged.environment))
-    _say(merged.verdict.line())
+    if json:
+        print_json(result_json(merged.verdict, merged.environment))
+    else:
+        _say(merged.verdict.line())
     if not merged.verdict.conformant:
         raise typer.Exit(NO)
 
 
-def diff_results(old: _File, new: _File, json: JsonFlag = False) -> None:
+def diff_results(old: _Old, new: _New, json: JsonFlag = False) -> None:
     """Show what changed between two results. Exit code 0: nothing got worse; 10: something did."""
     found = difference(read_result(old).verdict, read_result(new).verdict)
     if json:
@@ -70,10 +78,14 @@ def keygen(
     file: Annotated[
         Path, typer.Option("--out", help="The private key; the public one is FILE.pub.", dir_okay=False)
     ],
+    json: JsonFlag = False,
 ) -> None:
     """Make the key pair that certificates are signed with. Keep the private one; publish the other."""
     public = write_key_pair(file)
-    _say(f"{file} is private (mode 0600); give {public} to whoever verifies.")
+    if json:
+        print_json({"private_key": str(file), "public_key": str(public)})
+    else:
+        _say(f"{file} is private (mode 0600); give {public} to whoever verifies.")
 
 
 def certify(
@@ -82,7 +94,8 @@ def certify(
     file: Annotated[Path, typer.Option("--out", help="Write the certificate there.", dir_okay=False)],
     profile: Annotated[list[str] | None, typer.Option(help="Claim only these profiles, and core.")] = None,
     backend: Annotated[str, typer.Option(help="What the driver ran against: product and firmware.")] = "",
-    days: Annotated[int, typer.Option(help="How long it is valid.", min=1)] = DAYS,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=3650)] = DAYS,
+    json: JsonFlag = False,
 ) -> None:
     """Sign a certificate. Exit code 0: issued; 10: refused, and said what stands in the way."""
     data = result.read_bytes()
@@ -91,8 +104,7 @@ def certify(
     claimed = claimed_profiles(stored.verdict, profile or [])
     found = obstacles(stored.verdict, claimed, all_checks())
     if found:
-        _show_obstacles(found)
-        raise typer.Exit(NO)
+        _refuse(found, as_json=json)
     signed = issue(
         stored,
         data,
@@ -104,12 +116,15 @@ def certify(
         score=mutation_score(),
     )
     file.write_bytes(signed)
+    if json:
+        print_json({"issued": True, "certificate": str(file), "profiles": [p.name for p in claimed]})
+        return
     titles = ", ".join(f"{p.title} {p.version}" for p in claimed)
     _say(f"CERTIFIED: {stored.verdict.distribution}: {titles} ({file})")
 
 
 def verify(
-    certificate: _File,
+    certificate: _Certificate,
     result: Annotated[Path | None, typer.Option(help="Is it about this result.json?", dir_okay=False)] = None,
     installed: Annotated[
         bool, typer.Option("--installed", help="Is it about the driver installed here?")
@@ -154,6 +169,15 @@ def _demand_this_suite(stored: StoredResult) -> None:
         )
 
 
+def _refuse(found: list[Obstacle], *, as_json: bool) -> NoReturn:
+    """Say what stands in the way, and end with the exit code for no."""
+    if as_json:
+        print_json({"issued": False, "obstacles": [asdict(obstacle) for obstacle in found]})
+    else:
+        _show_obstacles(found)
+    raise typer.Exit(NO)
+
+
 def _show_obstacles(found: list[Obstacle]) -> None:
     for obstacle in found:
         if obstacle.check:
@@ -185,7 +209,7 @@ def _show_difference(found: Difference) -> None:
         for outcome in outcomes:
             _say(f"{title}: {outcome.check.id} ({outcome.result})")
     for measure in found.measures:
-        told = f"{measure.old:g} -> {measure.new:g} {measure.unit} ({measure.percent:+.0f} %)"
+        told = f"{measure.old:.4g} -> {measure.new:.4g} {measure.unit} ({measure.percent:+.0f} %)"
         _say(f"figure: {measure.check.id}, {measure.name}: {told}")
     _say(f"{len(found.regressions)} worse, {len(found.fixes)} better")
 

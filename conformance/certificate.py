@@ -151,9 +151,11 @@ def read_certificate(data: bytes) -> tuple[Certificate, bool]:
     """
     try:
         value = decode("the certificate", data)
-        if isinstance(value, dict) and value.get("format") != FORMAT:
+        if isinstance(value, dict) and "format" not in value:
+            raise InvalidArgument("this is no certificate: it names no format")
+        if isinstance(value, dict) and value["format"] != FORMAT:
             raise InvalidArgument(
-                f"the certificate has format {value.get('format')!r}, this suite reads {FORMAT}"
+                f"the certificate has format {value['format']!r}, this suite reads {FORMAT}"
             )
         fields = Fields("the certificate", value, (*Certificate.__slots__, "signature"))
         return _certificate(fields), _is_signed(fields)

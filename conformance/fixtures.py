@@ -30,7 +30,7 @@ from . import plugin
 from .between import fault_proxy
 from .clean import Place
 from .host_lab import HostLab, HostSettings
-from .lab import Lab, Notes
+from .lab import DEEP_SECONDS, Lab, Notes
 from .leaks import Audit
 from .ledger import Ledger, default_directory
 from .model import Outcome, Result
@@ -178,7 +178,12 @@ def notes(request: pytest.FixtureRequest, suite: SuiteSettings) -> Notes:
     found = plugin.check_of(request.node)
     assert found is not None
     seed = zlib.crc32(f"{suite.seed}:{found.id}".encode())
-    made = request.node.stash[plugin.notes_key] = Notes(random=Random(seed), seed=seed)  # noqa: S311 - must repeat
+    given = request.config.getoption("--bollard-deep-seconds")
+    made = request.node.stash[plugin.notes_key] = Notes(
+        random=Random(seed),  # noqa: S311 - must repeat
+        seed=seed,
+        deep_seconds=DEEP_SECONDS if given is None else given,
+    )
     return made
 
 

@@ -27,6 +27,8 @@ from .model import Measure
 MIB = 2**20
 VOLUME_SIZE = 16 * MIB
 STRIDE = 2 * MIB
+# For each check of long random histories, if the user says nothing.
+DEEP_SECONDS = 900.0
 # Every CHAP secret of this process begins with it, so that the canary has one thing to look for.
 CHAP_MARK = secrets.token_hex(5)
 
@@ -57,11 +59,13 @@ class Notes:
     Attributes:
         random: seeded by the run's seed and the check's id, so that a failure can be had again.
         seed: the same as a number, for Hypothesis.
+        deep_seconds: that each check of long random histories may spend.
         reproducer: a stand-alone script that shows the failure, or "".
     """
 
     random: Random
     seed: int
+    deep_seconds: float = DEEP_SECONDS
     measures: list[Measure] = field(default_factory=list)
     reproducer: str = ""
 

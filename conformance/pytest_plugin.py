@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bollard-logs", type=Path, default=None, help="copy the driver's logs there")
     group.addoption("--bollard-seed", type=int, default=None, help="what random choices follow from")
     group.addoption(
+        "--bollard-deep-seconds", type=float, default=None, help="for each check of long random histories"
+    )
+    group.addoption(
         "--bollard-in-process",
         action="store_true",
         help="run the driver in this process, for a debugger (crash checks cannot run then)",

@@ -23,6 +23,7 @@ from ..core.store import Store, open_store
 from ..transfer_objects.secret import Secret
 from . import plugin
 from .artefact import artefact_of
+from .lab import DEEP_SECONDS
 from .model import Tier, Verdict
 from .registry import CHECKS
 from .selection import Selection, parse_select, parse_shard, require_known
@@ -40,6 +41,7 @@ class RunOptions:
         shard: "i/n".
         jobs: processes side by side, each with volumes and a ledger of its own.
         seed: None for a random one.
+        deep_seconds: that each check of long random histories (tier deep) may spend.
         in_process: run the driver in the suite's process.
         logs: where to copy what the driver's processes wrote, without secrets.
         ledger: directory of the run's ledgers, see `ledger.default_directory`.
@@ -52,6 +54,7 @@ class RunOptions:
     shard: str = "1/1"
     jobs: int = 1
     seed: int | None = None
+    deep_seconds: float = DEEP_SECONDS
     in_process: bool = False
     logs: Path | None = None
     ledger: Path | None = None
@@ -120,6 +123,8 @@ def _check(settings: SuiteSettings, options: RunOptions) -> None:
     """
     if options.jobs < 1:
         raise InvalidArgument(f"--jobs must be at least 1, got {options.jobs}")
+    if options.deep_seconds < 1:  # less would be a pass without a history
+        raise InvalidArgument(f"--deep-seconds must be at least 1, got {options.deep_seconds:g}")
     if options.tier is Tier.DISRUPTIVE and not settings.disruptive:
         raise InvalidArgument(
             "tier disruptive restarts and fills the backend: write `disruptive = true` in the configuration"
@@ -141,6 +146,7 @@ def _arguments(settings: SuiteSettings, config: Path | None, options: RunOptions
     arguments += ["-c", os.devnull, f"--rootdir={CHECKS}", "--no-summary", "--tb=no"]
     arguments += [f"--bollard-driver={settings.driver}", f"--bollard-tier={options.tier}"]
     arguments += [f"--bollard-seed={options.seed}", f"--bollard-shard={options.shard}"]
+    arguments += [f"--bollard-deep-seconds={options.deep_seconds}"]
     arguments += [f"--bollard-config={config.absolute()}"] if config else []
     arguments += [f"--bollard-select={text}" for text in options.select]
     arguments += [f"--bollard-profile={text}" for text in options.profiles]

@@ -27,6 +27,8 @@ nbdcopy              libnbd-bin
 nbdinfo              libnbd-bin
 unzip                unzip
 sshd                 openssh-server
+chromium             chromium
+chromedriver         chromium-driver
 '
 
 missing_tools() {

@@ -7,6 +7,7 @@ child processes that see that directory: as out of tree as it gets without anoth
 from __future__ import annotations
 
 import ast
+import html
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def _python(site: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -110,7 +112,7 @@ def _bollard(site: Path, *arguments: str | Path) -> subprocess.CompletedProcess[
 def _verdict(site: Path, config: Path, *select: str) -> dict[str, Any]:
     """Run the suite as a vendor does, and return the content of its result.json."""
     output = config.with_suffix(".json")
-    selected = ["--select", " or ".join(select)] if select else []
+    selected = ["--select", ",".join(select)] if select else []
     done = _bollard(site, "conformance", "run", f"--config={config}", f"--output={output}", *selected)
     assert output.exists(), done.stdout + done.stderr
     result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
@@ -128,21 +130,29 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _install(EXAMPLE, tmp_path_factory.mktemp("acme") / "site")
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Path:
-    """A directory that an operator made a pool of."""
-    directory = tmp_path / "pool"
+def _pool(directory: Path) -> Path:
+    """Make a directory into a pool, as an operator does."""
     directory.mkdir()
     (directory / "pool.id").write_text("b0a4b0ba-6c8d-4a41-9d1f-0e8b7c2a5d11\n", encoding="utf-8")
     return directory
 
 
-@pytest.fixture
-def config(pool: Path) -> Path:
-    """The vendor's configuration file."""
+def _config(pool: Path) -> Path:
     path = pool.with_name("acme.toml")
     path.write_text(f'driver = "acme"\ntest_pool = true\n\n[options]\npath = "{pool}"\n', encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """A directory that an operator made a pool of."""
+    return _pool(tmp_path / "pool")
+
+
+@pytest.fixture
+def config(pool: Path) -> Path:
+    """The vendor's configuration file."""
+    return _config(pool)
 
 
 def test_bollard_drivers_finds_it(site: Path) -> None:
@@ -162,15 +172,74 @@ def test_bollard_drivers_finds_it(site: Path) -> None:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """What a vendor has after a run: reports, a key pair, and the commands that go with them."""
+
+    site: Path
+    reports: Path
+
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Type a `bollard conformance` command where the reports lie."""
+        return _bollard(self.site, "conformance", *words)
+
+    def certify(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Ask for a certificate of the run."""
+        files = ("--result", self.reports / "result.json", "--key", self.reports / "vendor.key")
+        return self.run("certify", *files, "--out", self.reports / "certificate.json", *words)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The run's result.json."""
+        found: dict[str, Any] = json.loads((self.reports / "result.json").read_text(encoding="utf-8"))
+        return found
+
+
+def _vendor(site: Path, directory: Path) -> Vendor:
+    """Run the whole suite as a vendor does, with reports, and make a key."""
+    vendor = Vendor(site, directory / "reports")
+    config = _config(_pool(directory / "pool"))
+    done = vendor.run("run", f"--config={config}", "--report", vendor.reports, "--seed", "7")
+    assert done.returncode in (0, 10), done.stdout + done.stderr
+    assert vendor.run("keygen", "--out", vendor.reports / "vendor.key").returncode == 0
+    return vendor
+
+
+@pytest.fixture(scope="module")
+def acme(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Vendor:
+    """The vendor of the example as it is."""
+    return _vendor(site, tmp_path_factory.mktemp("vendor"))
+
+
 @pytest.mark.slow
-def test_it_is_conformant_and_leaves_nothing_behind(site: Path, config: Path, pool: Path) -> None:
+@pytest.mark.timeout(600)  # the whole suite runs in it
+def test_it_is_conformant_and_leaves_nothing_behind(acme: Vendor) -> None:
     """The whole suite finds the example conformant, and the pool then holds what the operator put there."""
-    result = _verdict(site, config)
+    result = acme.result
 
     assert _failures(result) == {}
     assert result["verdict"].startswith("CONFORMANT: acme (acme-bollard 1.0.0): ")
     assert result["counts"]["pass"] >= 25
-    assert [path.name for path in pool.iterdir()] == ["pool.id"]
+    assert [path.name for path in (acme.reports.parent / "pool").iterdir()] == ["pool.id"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # the whole suite runs in it
+def test_it_gets_a_certificate(acme: Vendor) -> None:
+    """The example gets a certificate that holds for what is installed, and for nothing else."""
+    issued = acme.certify("--backend", "ACME 5000")
+    certificate = acme.reports / "certificate.json"
+    asked = ("--installed", "--public-key", acme.reports / "vendor.key.pub", "--json")
+    verified = acme.run("verify", certificate, "--result", acme.reports / "result.json", *asked)
+    changed = acme.reports / "changed.json"
+    changed.write_text(certificate.read_text(encoding="utf-8").replace("ACME 5000", "ACME 9000"))
+    forged = acme.run("verify", changed, *asked)
+
+    assert issued.stdout.startswith("CERTIFIED: acme-bollard 1.0.0: Core 1.0, Snapshots 1.0"), issued.stdout
+    assert json.loads(verified.stdout)["problems"] == []
+    assert (issued.returncode, verified.returncode, forged.returncode) == (0, 0, 10)
+    assert "the signature is wrong" in forged.stdout
+    assert "A certificate can be issued" in (acme.reports / "report.html").read_text(encoding="utf-8")
 
 
 def _patched(site: Path, tmp_path: Path, old: str, new: str) -> Path:
@@ -224,10 +293,32 @@ def test_defect_is_named_in_a_sentence(site: Path, config: Path, tmp_path: Path,
     old, new, check, sentence = DEFECTS[defect]
     broken = _patched(site, tmp_path, old, new)
 
-    result = _verdict(broken, config, check.partition(".")[2])
+    result = _verdict(broken, config, check)
 
     assert result["verdict"].startswith("NOT CONFORMANT: acme")
     assert re.match(sentence, _failures(result)[check])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # the whole suite runs in it
+def test_defect_costs_the_certificate(site: Path, tmp_path: Path) -> None:
+    """With one defect a certificate is refused, and terminal and report tell an engineer what is wrong."""
+    old, new, check, sentence = DEFECTS["a volume can shrink"]
+    vendor = _vendor(_patched(site, tmp_path, old, new), tmp_path)
+    refused = vendor.certify()
+    told = json.loads(vendor.certify("--json").stdout)
+    page = (vendor.reports / "report.html").read_text(encoding="utf-8")
+
+    assert refused.returncode == 10
+    assert f"fail {check}: Shrinking is refused and changes nothing." in refused.stdout
+    assert "in the way of a certificate" in refused.stdout
+    [message] = [o["message"] for o in told["obstacles"] if o["check"] == check]
+    assert re.match(sentence, message)
+    assert not (vendor.reports / "certificate.json").exists()
+    assert f'id="check-{check}"' in page
+    assert "No certificate can be issued yet" in page
+    assert "Shrinking is refused and changes nothing." in page
+    assert html.escape(message.splitlines()[0]) in page
 
 
 # -- killed --------------------------------------------------------------------------------------------------

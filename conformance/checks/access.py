@@ -42,14 +42,22 @@ def cannot_read(location: Location, whose: str) -> None:
 
 @check("acl.only_that_host", rule="acl.only-that-host", kinds=MANAGED)
 def check_only_that_host(lab: Lab) -> None:
-    """A granted host reads and writes; one that holds no grant on this volume gets in nowhere."""
+    """A granted host reads and writes; one that holds no grant on this volume gets in nowhere.
+
+    Also not one that is known to the storage, has another volume, and proves itself rightly: a LUN that
+    is granted to one host and open to all is found by such a host only.
+    """
     volume, other = lab.volume(), lab.volume()
     friend, stranger = lab.host(), lab.host()
-    location = lab.pool.volumes.grant(volume.id, friend)
     theirs = lab.pool.volumes.grant(other.id, stranger)
+    # Its own true name and proof for this volume, from a grant that has ended.
+    former = lab.pool.volumes.grant(volume.id, stranger)
+    lab.pool.volumes.revoke(volume.id, stranger.id)
+    location = lab.pool.volumes.grant(volume.id, friend)
     with open_sink(location) as sink:
         sink.write(0, pattern.block(volume.id, 0, 1))
         sink.flush()
+    cannot_read(former, "a host that has another volume, and no longer this one,")
     lab.pool.volumes.revoke(other.id, stranger.id)
     cannot_read(theirs, "a host whose grant on another volume ended")
     for forged in _forgeries(friend, stranger, location):

@@ -291,7 +291,7 @@ def check_bad_certificate(lab: Lab) -> None:
 
 @check("fault.connection_refused", rule="any.taxonomy", tier=Tier.STANDARD)
 def check_connection_refused(lab: Lab) -> None:
-    """A backend that does not listen gives Unavailable with outcome "not applied": nothing was sent."""
+    """A backend that takes no connection gives Unavailable, and no claim that anything was done."""
     with lab.proxied() as (proxy, pool):
         scene = deeds.CREATE.prepare(lab)
         proxy.plan([Fault.refuse(1, every=1)])

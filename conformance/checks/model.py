@@ -51,9 +51,9 @@ def check_long_histories(lab: Lab) -> None:
     """After a long sequence of calls, too, each answer and each byte is what the contract implies.
 
     As `model.random_histories`, with many more and longer sequences: chains of snapshots of clones of
-    snapshots, ids that are used again and again. At most twenty minutes are spent.
+    snapshots, ids that are used again and again. At most fifteen minutes are spent (`--deep-seconds`).
     """
-    _play(lab, histories=300, steps=50, seconds=1200)
+    _play(lab, histories=300, steps=50, seconds=lab.notes.deep_seconds)
 
 
 @check("model.store_histories", rule="any.history", kinds=("image-store",), tier=Tier.STANDARD)

@@ -30,6 +30,7 @@ from .expecting import Difference
 from .history import LOOKS, Failure, Step
 
 _DRAWN_PER_PLAYED = 20
+_SHRINKING = 60.0  # seconds at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Watch:
     until: float
     most: int
     novelty: int
-    shrinking: float = 60.0
+    shrinking: float
     failure: Failure | None = None
     histories: int = 0
     steps: int = 0
@@ -238,14 +239,20 @@ def run_histories(
         notes: of the check; takes the reproducer and how much was played.
         histories: to play, at most.
         steps: in each, besides those that only look.
-        seconds: after which no step is begun; a failure has its own time to be made short.
+        seconds: after which no step is begun; to make a failure short takes as long again, or a minute.
         novelty: as in `Watch`; 0 plays whatever is drawn.
         script: makes the reproducer.
 
     Raises:
         ContractBroken: a short history that failed, in words.
     """
-    watch = Watch(make=make, until=time.monotonic() + seconds, most=histories, novelty=novelty)
+    watch = Watch(
+        make=make,
+        until=time.monotonic() + seconds,
+        most=histories,
+        novelty=novelty,
+        shrinking=min(_SHRINKING, seconds),
+    )
     settings = hypothesis.settings(
         max_examples=_DRAWN_PER_PLAYED * histories,
         stateful_step_count=steps,

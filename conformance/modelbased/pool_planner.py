@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import strategies as st
 
 from ...core.spi import (
@@ -67,11 +69,8 @@ _KINDS = (
 
 def unit_of(traits: Traits) -> int:
     """Return the bytes that all sizes are multiples of: 1 MiB, or more where volumes must be larger."""
-    step = CELLS_PER_UNIT * 4096
-    while traits.rounded(step) != step:
-        step *= 2
-    least = max(MIB, traits.min_size)
-    return -(-least // step) * step
+    step = math.lcm(CELLS_PER_UNIT * 4096, traits.size_granularity)
+    return -(-max(MIB, traits.min_size) // step) * step
 
 
 class PoolPlanner(Planner):

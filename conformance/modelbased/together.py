@@ -37,12 +37,13 @@ class _Runner(threading.Thread, Generic[T]):
             self.error = error
 
 
-def together(jobs: Sequence[Callable[[], T]], seconds: float = 90.0) -> list[T]:
+def together(jobs: Sequence[Callable[[], T]], seconds: float = 600.0) -> list[T]:
     """Run jobs in threads that begin at the same moment, and return their results in order.
 
     Args:
         jobs: one for each thread.
-        seconds: within which all must have ended.
+        seconds: within which all must have ended; by default so many that a job of several calls, each of
+            which takes its whole deadline, is still waited for: slow is not wrong.
 
     Raises:
         ContractBroken: a call has not returned by then.
@@ -79,7 +80,7 @@ def asking(act: Callable[[], T]) -> T | StorageError:
         raise ContractBroken(f"{type(error).__name__} escaped the driver: {error}") from error
 
 
-def patiently(act: Callable[[Call], T], seconds: float = 30.0) -> T | StorageError:
+def patiently(act: Callable[[Call], T], seconds: float = 60.0) -> T | StorageError:
     """Repeat a call as an orchestrator would while the driver says that it is worth it."""
     call, attempt = Call.within(seconds), 0
     while True:

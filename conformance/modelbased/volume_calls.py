@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from ...core.spi import Busy, Call, Outcome, PrimaryDriver, Snapshot, StorageError, Traits, Volume, VolumeSpec
+from ...core.spi import (
+    Busy,
+    Call,
+    DeadlineExceeded,
+    Outcome,
+    PrimaryDriver,
+    Snapshot,
+    StorageError,
+    Traits,
+    Unavailable,
+    Volume,
+    VolumeSpec,
+)
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from .together import asking, together
 
@@ -47,7 +59,8 @@ class Made:
 
     Attributes:
         caller: number of the thread.
-        answer: what it showed (None for a delete), or the error; the string "?" if it is not known.
+        answer: what it showed (None for a delete), or the error; the string "?" if it is not known, or had
+            not come yet at the moment up to which a contradiction is told.
     """
 
     caller: int
@@ -78,7 +91,7 @@ def _words(answer: Shown | StorageError | str | None) -> str:
         return f"{type(answer).__name__} ({answer.outcome})"
     if isinstance(answer, Shown):
         return f"{answer.size} bytes, {answer.token}"
-    return "still running" if answer else "ok"
+    return "(not known yet)" if answer else "ok"
 
 
 # -- the sequential model --------------------------------------------------------------------------------
@@ -108,7 +121,9 @@ def model(traits: Traits) -> Callable[[State, Made], Iterator[State]]:
         answer = made.answer
         if isinstance(answer, StorageError):
             if answer.outcome is Outcome.NOT_APPLIED:
-                if isinstance(answer, Busy) or type(answer).code in _refusals(state, made.asked, traits):
+                # Who did not get a turn, no answer or no time says nothing about the volume.
+                early = isinstance(answer, (Busy, Unavailable, DeadlineExceeded))
+                if early or type(answer).code in _refusals(state, made.asked, traits):
                     yield state
                 return
             if answer.outcome is Outcome.UNKNOWN:

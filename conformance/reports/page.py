@@ -25,9 +25,10 @@ from markupsafe import Markup, escape
 
 from ..model import CallRecord, Level, Measure, Outcome, Result, Verdict
 from ..profiles import PROFILES, ProfileVerdict, by_profile
+from ..registry import all_checks
 from .environment import Environment
 from .mutation import MutationScore
-from .obstacles import is_open
+from .obstacles import claimable, is_open, obstacles
 from .plots import figure, plot, stacked_bar, timeline
 from .text import clipped, visible
 
@@ -71,6 +72,7 @@ SYMBOLS: Mapping[Result, str] = {
     Result.ERROR: "?",
     Result.NOT_RUN: "○",
 }
+SEALS: Mapping[str, str] = {"good": "✓", "bad": "✕", "open": "○"}
 # What needs eyes first.
 _ATTENTION = (Result.FAIL, Result.ERROR, Result.KNOWN_FAIL)
 
@@ -112,7 +114,9 @@ def report_html(verdict: Verdict, made_with: Environment, score: MutationScore |
     page = _template().render(
         verdict=verdict,
         tone=_tone(verdict),
+        seal=SEALS[_tone(verdict)],
         summary=summary(verdict),
+        certificate=certificate_line(verdict),
         profiles=by_profile(verdict),
         results=[r for r in Result if verdict.count(r)],
         counts={r: verdict.count(r) for r in Result},
@@ -155,6 +159,16 @@ def summary(verdict: Verdict) -> list[str]:
     elif not broken:
         sentences.append("Nothing that a driver must do is broken, but not everything was looked at.")
     return sentences + _remarks(verdict)
+
+
+def certificate_line(verdict: Verdict) -> str:
+    """Return whether `bollard conformance certify` would sign this run, and what stands in the way."""
+    found = obstacles(verdict, claimable(verdict), all_checks())
+    if not found:
+        return "A certificate can be issued: nothing stands in the way."
+    things = f"{len(found)} thing{'s stand' if len(found) > 1 else ' stands'} in the way"
+    of_run = "; ".join(o.message for o in found if not o.check)
+    return f"No certificate can be issued yet: {things}{f' ({of_run})' if of_run else ''}."
 
 
 def prose(text: str) -> Markup:
@@ -294,6 +308,7 @@ def _template() -> jinja2.Template:
         "figure": figure,
         "duration": duration,
         "word_of": _profile_word,
+        "bar_of": _profile_bar,
     }
     environment.filters["clip"] = lambda text: clipped(text, _LONGEST_TEXT, "evidence.zip")
     environment.filters["brief"] = lambda text: textwrap.shorten(text[:1000], 240, placeholder=" …")
@@ -308,3 +323,8 @@ def _shown(value: Any) -> Any:
 
 def _profile_word(profile: ProfileVerdict) -> str:
     return {"conformant": "good", "not conformant": "bad"}.get(profile.word, "open")
+
+
+def _profile_bar(profile: ProfileVerdict) -> Markup:
+    counts = Counter(o.result for o in profile.outcomes)
+    return stacked_bar({r: counts[r] for r in Result})

@@ -131,6 +131,8 @@ def result_schema() -> dict[str, Any]:
 
 def _demand_schema(value: Any, name: str) -> None:
     found = value.get("format") if isinstance(value, dict) else None
+    if found is None:
+        raise InvalidArgument(f"{name} names no format, this suite reads {FORMAT}: is it a result.json?")
     if found != FORMAT:
         raise InvalidArgument(
             f"{name} has format {found!r}, this suite reads {FORMAT}: use the suite it is from"

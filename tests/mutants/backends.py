@@ -16,6 +16,7 @@ from pathlib import Path
 from bollard.simulators.array import ArraySimulator
 from bollard.simulators.defects import DefectSet, parse_switches
 from catalogue import Mutant
+from tls_door import tls_door
 
 BROKEN = Path(__file__).parent / "broken"
 _GIB = 2**30
@@ -133,6 +134,17 @@ def _s3(mutant: Mutant, home: Path) -> Iterator[Target]:
 
 
 @contextmanager
+def _s3_tls(mutant: Mutant, home: Path) -> Iterator[Target]:
+    """As `_s3`, behind TLS with an authority of its own; its certificates are the array simulator's."""
+    from bollard.simulators.array.tls import certificates
+
+    files = certificates(home / "tls")
+    with _s3(mutant, home) as target, tls_door(json.loads(target.options["endpoint_url"]), files) as url:
+        options = {**target.options, **_toml({"endpoint_url": url, "ca_file": str(files.ca)})}
+        yield replace(target, options=options, tables=_proxied("endpoint_url", "ca_file"))
+
+
+@contextmanager
 def _hypervisor(mutant: Mutant, home: Path) -> Iterator[Target]:
     from hypervisor_rig import prepared_cluster
 
@@ -178,6 +190,7 @@ BACKENDS: Mapping[str, Callable[[Mutant, Path], AbstractContextManager[Target]]]
     "array": _array,
     "swift": _swift,
     "s3": _s3,
+    "s3-tls": _s3_tls,
     "hypervisor": _hypervisor,
     "qcow2": lambda _, home: _directory("qcow2", home),
     "nfs": lambda _, home: _directory("nfs", home),

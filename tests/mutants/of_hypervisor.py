@@ -12,8 +12,12 @@ BACKEND = "hypervisor"
 
 # defect -> checks that find it, words of a verdict, the public bug
 FOUND: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "introduce_wrong_object": (("host.introduce_then_use",), "decoys", "kubernetes/kubernetes#59946"),
-    "introduce_wrong_size": (("host.introduce_then_use",), "of 524288 bytes", "csi-lib-iscsi#29"),
+    "introduce_wrong_object": (("host.introduce_then_use",), "decoys", "the old LUN behind a reused number"),
+    "introduce_wrong_size": (
+        ("host.introduce_then_use",),
+        "of 524288 bytes",
+        "a multipath map whose paths have different sizes",
+    ),
     "introduce_unverified": (
         (
             "host.introduce_wrong_size_detected",
@@ -26,94 +30,122 @@ FOUND: dict[str, tuple[tuple[str, ...], str, str]] = {
     "introduce_again_moves": (
         ("host.introduce_twice_noop",),
         "the second introduce answers",
-        "xapi-project/xen-api#1004",
+        "an object that is there already is introduced a second time",
     ),
     "introduce_again_replaces": (
         ("host.introduce_other_refused",),
         "expected Conflict, but the call succeeded",
-        "kubernetes/kubernetes#90982",
+        "a new LUN slips under the device of an old one",
     ),
     "forget_deletes_data": (
         ("host.forget_never_deletes_data",),
         "is no longer there",
-        "rockstor/rockstor-core#1577",
+        "taking a pool out of a system deletes what is on it",
     ),
-    "forget_leaves_device": (("host.forget_then_absent",), "still has a device", "apache/cloudstack#1600"),
-    "forget_missing_fails": (("host.forget_unknown_ok",), "is not known to h1", "apache/cloudstack#6739"),
+    "forget_leaves_device": (
+        ("host.forget_then_absent",),
+        "still has a device",
+        "cloudstack#1600: an SR stayed attached on XenServer",
+    ),
+    "forget_missing_fails": (
+        ("host.forget_unknown_ok",),
+        "is not known to h1",
+        "cloudstack#6739: nothing was left to take away, and the driver threw",
+    ),
     "forget_in_use_allowed": (
         ("host.forget_in_use_refused",),
         "expected InUse, but the call succeeded",
-        "ironcore-dev/libvirt-provider#145",
+        "a disk goes away before its VM has let go",
     ),
-    "attach_again_moves": (("host.attach_twice_same",), "and after a repeat as", "QubesOS/qubes-issues#950"),
+    "attach_again_moves": (
+        ("host.attach_twice_same",),
+        "and after a repeat as",
+        "the same disk is attached twice to one VM",
+    ),
     "detach_returns_early": (
         ("host.detach_lets_go",),
         "still writes to the disk after detach",
-        "QubesOS/qubes-issues#5113",
+        "detach is asynchronous, and answers before it is done",
     ),
-    "detach_missing_fails": (("host.detach_missing_ok",), "has no disk", "apache/cloudstack#6508"),
+    "detach_missing_fails": (
+        ("host.detach_missing_ok",),
+        "has no disk",
+        "after a detach that was slow each further one is an error",
+    ),
     "freeze_says_ok_does_nothing": (
         ("vmsnap.freeze_stops_writes",),
         "the guest says that it is thawed",
-        "apache/cloudstack#13020",
+        "an error of the guest agent is taken for a freeze",
     ),
     "freeze_never_ends": (
         ("vmsnap.freeze_timeout_thaws", "vmsnap.guest_state_is_truth"),
         "the guest still does not write",
-        "oVirt/vdsm#160",
+        "a freeze that nobody ends: the guest waits for ever",
     ),
-    "thaw_ignored": (("vmsnap.thaw_ends_freeze",), "says that it is frozen", "opnsense/plugins#4148"),
+    "thaw_ignored": (
+        ("vmsnap.thaw_ends_freeze",),
+        "says that it is frozen",
+        "the thaw never runs in the guest, which stays frozen",
+    ),
     "thaw_unfrozen_fails": (
         ("vmsnap.thaw_unfrozen_ok",),
         "fsfreeze is limited up to 10 seconds",
-        "autotest/tp-qemu#1774",
+        "a thaw of a guest that thawed by itself is an error",
     ),
     "guest_state_remembered": (
         ("vmsnap.guest_state_is_truth",),
         "a guest that writes is said to be frozen",
-        "apache/cloudstack#3724",
+        "the last command's answer is taken for the guest's state",
     ),
-    "agent_timeout": (("vmsnap.freeze_stops_writes",), "did not answer in time", "vmware/open-vm-tools#27"),
-    "snapshot_hangs": (("vmsnap.create_twice_same",), "the call's deadline has passed", "oVirt/vdsm#160"),
+    "agent_timeout": (
+        ("vmsnap.freeze_stops_writes",),
+        "did not answer in time",
+        "a freeze reports a failure, and the guest is frozen",
+    ),
+    "snapshot_hangs": (
+        ("vmsnap.create_twice_same",),
+        "the call's deadline has passed",
+        "a VM snapshot that does not come back",
+    ),
     "snapshot_retaken": (
         ("vmsnap.create_twice_same",),
         "newer than the expected 1",
-        "kubernetes-sigs/vsphere-csi-driver#2507",
+        "vsphere-csi#2507 class: a retry makes it again",
     ),
     "snapshot_without_cut": (
         ("vmsnap.multi_disk_one_instant",),
         "do not show one instant",
-        "Corsinvest/cv4pve-barc#15",
+        "the disks of a VM are copied one after another",
     ),
     "snapshot_thaws": (
         ("vmsnap.snapshot_keeps_freeze",),
         "has thawed a guest that the caller froze",
-        "deckhouse/virtualization#561",
+        "a snapshot thaws a guest that its caller froze",
     ),
     "two_current_snapshots": (
         ("vmsnap.delete_one_of_three",),
         "2 current snapshots",
-        "OpenNebula/one#4017",
+        "two snapshots of one VM are said to be the current one",
     ),
     "revert_partial": (
         ("vmsnap.revert_all_disks",),
         "newer than the expected 1",
-        "xapi-project/xen-api#2190",
+        "a revert brings back some of the disks only",
     ),
     "revert_does_nothing": (
         ("vmsnap.revert_all_disks",),
         "newer than the expected 1",
-        "apache/cloudstack#4356",
+        "cloudstack#4356: a revert silently does nothing",
     ),
     "snapshot_delete_takes_children": (
         ("vmsnap.delete_one_of_three",),
         "there is no snapshot",
-        "vmware/pyvmomi#878, apache/cloudstack#9446",
+        "cloudstack#9446 class: deleting one snapshot takes others along",
     ),
     "snapshot_delete_missing_fails": (
         ("vmsnap.delete_missing_ok",),
         "has no snapshot",
-        "apache/cloudstack#11673",
+        "a snapshot that is gone cannot be deleted, nor then its VM",
     ),
 }
 _COUNTED = {"agent_timeout": "agent_timeout=1"}  # switches that take a number of requests

@@ -80,7 +80,7 @@ MUTANTS = (
         backend="static",
         killed_by=("static.entry_point_resolves",),
         words="offered by",
-        field_bug="pluggy skips the second, glance_store disables it",
+        field_bug="pluggy skips the second without a word",
     ),
     Mutant(
         id="static.core_takes_any_option",
@@ -88,6 +88,6 @@ MUTANTS = (
         patch=_LENIENT,
         killed_by=("static.options_unknown_refused", "static.options_bad_values_refused"),
         words="is accepted",
-        field_bug="Kubernetes' external storage tests ignored misspelt keys; design/conformance.md, group 0",
+        field_bug="Kubernetes' external storage tests ignore unknown keys; design/conformance.md, group 0",
     ),
 )

@@ -13,15 +13,19 @@ FOUND: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]] = {
     "drop_connection_midway=9": (
         ("store.put_get_delete",),
         _ONE_TRY,
-        "restic/restic#1457, connections reset",
+        "a connection that is reset in the middle of a body",
     ),
-    "lost_reply=9": (("store.put_get_delete",), _ONE_TRY, "restic/restic#3834, uploads whose answer is lost"),
-    "corrupt_first_read=9": (("store.put_get_delete",), (), "chimera-nas/chimera#1385, nobody compares"),
-    "short_body=9": (("store.put_get_delete",), (), "mlcommons/storage#593, objects come back short"),
+    "lost_reply=9": (("store.put_get_delete",), _ONE_TRY, "an upload is stored, and its answer lost"),
+    "corrupt_first_read=9": (
+        ("store.put_get_delete",),
+        (),
+        "a bit of an answer flips on its way, and nobody compares",
+    ),
+    "short_body=9": (("store.put_get_delete",), (), "an object comes back short, with success"),
     "put_ignores_if_none_match": (
         ("store.create_if_absent",),
         _CONDITIONAL,
-        "adobe/S3Mock#2371, conditional writes without effect",
+        "conditional writes without effect",
     ),
 }
 

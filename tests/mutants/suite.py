@@ -18,6 +18,8 @@ from catalogue import Mutant, known_checks, run_wide
 # Seconds for a run and for each of its checks: longer than the default deadline of a call, so that a check
 # which hangs still ends by itself; a healthy backend is run with a hundred of them.
 _START, _EACH = 120.0, 10.0
+# For each check of long random histories: on a mutant they end sooner, on its healthy twin they would not.
+_DEEP = 20
 _SHOWN = 600  # characters of what the suite printed, when there is no result
 
 
@@ -51,7 +53,11 @@ def run_suite(mutant: Mutant) -> Run:
             target.write(config, disruptive=tier is Tier.DISRUPTIVE)
             command = [sys.executable, "-m", "bollard", "conformance", "run", "--json"]
             command += ["--driver", target.driver, "--ledger", str(home / "ledger")]
-            command += [f"--tier={tier}", *(f"--select={check}" for check in chosen)]
+            command += [
+                f"--tier={tier}",
+                f"--deep-seconds={_DEEP}",
+                *(f"--select={check}" for check in chosen),
+            ]
             command += [] if mutant.backend == "static" else ["--config", str(config)]
             run = _run(command, target.environment(), timeout=_START + _EACH * len(chosen))
     return Run(

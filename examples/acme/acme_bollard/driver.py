@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,7 +178,10 @@ class AcmeDriver(
         path, staging = self._path(key, call), self._path("staging.raw", call)
         with os_errors(f"cannot {verb} {key}"), path.with_name("pool.id").open("r+b") as lock:
             # Never wait for it: core repeats a call that finds it taken, as long as there is time.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as taken:
+                raise api.Busy("another call is changing the pool") from taken
             try:
                 yield path, staging
             finally:  # a copy that filled the disk must not keep it full
@@ -209,7 +212,8 @@ class AcmeDriver(
 
 def _fill(target: Path, size: int | None, source: Volume | None, call: Call) -> None:
     """Make a sparse file of `size` (None: the source's): the bytes of `source`, and zeros behind."""
-    with target.open("wb") as new:
+    # These are customers' disks: nobody else on the host may read them, whatever the umask is.
+    with os.fdopen(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as new:
         new.truncate(TRAITS.rounded(source.size if source and size is None else size or 0))
     if source and not _reflinked(source, target):
         old, copied = (FileLocation(path=Path(p), format="raw") for p in (source.identity, target))
@@ -234,12 +238,9 @@ def _move(source: Path, target: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Make bytes or names durable. If that fails, nobody knows what a power cut would leave."""
-    with os_errors(f"cannot make {path} durable", outcome=api.Outcome.UNKNOWN):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with os_errors(f"cannot make {path} durable", outcome=api.Outcome.UNKNOWN), ExitStack() as stack:
+        stack.callback(os.close, fd := os.open(path, os.O_RDONLY))
+        os.fsync(fd)
 
 
 def _snapshot(item: Volume) -> Snapshot:

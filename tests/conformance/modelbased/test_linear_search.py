@@ -8,7 +8,7 @@ import pytest
 
 from bollard.conformance.modelbased.linear import contradiction
 from bollard.conformance.modelbased.volume_calls import Asked, Made, Shown, State, model
-from bollard.core.spi import Busy, NotFound, Outcome, StorageError, Traits, Unavailable
+from bollard.core.spi import Busy, DeadlineExceeded, NotFound, Outcome, StorageError, Traits, Unavailable
 
 SIZE = 1024
 CREATE, DELETE, GET = Asked("create_volume", SIZE), Asked("delete_volume"), Asked("get_volume")
@@ -36,6 +36,11 @@ EXPLAINED = {
         _made(GET, 5, 6, NotFound("")),
     ],
     "a busy volume": [_made(CREATE, 0, 3, ONE), _made(CREATE, 1, 2, Busy(""))],
+    "calls that had no time and no answer": [
+        _made(CREATE, 0, 1, DeadlineExceeded("", outcome=Outcome.NOT_APPLIED)),
+        _made(GET, 2, 3, Unavailable("", outcome=Outcome.NOT_APPLIED)),
+        _made(GET, 4, 5, NotFound("")),
+    ],
     "a cut asked for twice": [
         _made(CREATE, 0, 1, ONE),
         _made(CUT, 2, 4, CUT_1),
@@ -53,6 +58,10 @@ UNEXPLAINED = {
         _made(GET, 4, 5, ONE),
     ],
     "a busy call that ran": [_made(CREATE, 0, 1, Busy("")), _made(GET, 2, 3, ONE)],
+    "a call that had no time and ran": [
+        _made(CREATE, 0, 1, DeadlineExceeded("", outcome=Outcome.NOT_APPLIED)),
+        _made(GET, 2, 3, ONE),
+    ],
     "a later cut": [_made(CREATE, 0, 1, ONE), _made(CUT, 2, 3, CUT_1), _made(CUT, 4, 5, CUT_2)],
     "a volume gone from under its snapshot": [
         _made(CREATE, 0, 1, ONE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,18 @@ from typing import Any
 
 import pytest
 
-from bollard.conformance.checks.model import check_random_histories, check_store_histories
+from bollard.conformance.checks.model import (
+    check_long_histories,
+    check_random_histories,
+    check_store_histories,
+)
 from bollard.conformance.lab import ContractBroken, Lab
 from bollard.conformance.modelbased.planner import run_histories
 from bollard.conformance.modelbased.pool_planner import PoolPlanner, unit_of
 from bollard.conformance.modelbased.reproducer import reproducer_for_pool
+from bollard.conformance.run import RunOptions, run_suite
 from bollard.conformance.store_lab import StoreLab
-from bollard.core.spi import Body, Call, Snapshot, StoredObject
+from bollard.core.spi import Body, Call, InvalidArgument, Snapshot, StoredObject
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.secondary.nfs import NfsDriver
 from bollard.simulators.array import ArraySimulator
@@ -111,6 +117,21 @@ def test_the_same_seed_plays_the_same_history(pool_lab: Callable[[type[Any]], La
             check_random_histories(lab)
         words.append(str(caught.value).partition("The steps:")[2])
     assert words[0] == words[1]
+
+
+def test_long_histories_end_with_their_time(pool_lab: Callable[[type[Any]], Lab]) -> None:
+    """The long histories spend what the user gives them, and not a quarter of an hour."""
+    lab = pool_lab(ArrayDriver)
+    lab.notes.deep_seconds = 1.0
+    began = time.monotonic()
+    check_long_histories(lab)
+    assert time.monotonic() - began < 60
+
+
+def test_no_time_for_long_histories_is_refused() -> None:
+    """Nobody gets a pass from the deep tier without a single history."""
+    with pytest.raises(InvalidArgument, match="--deep-seconds must be at least 1, got 0"):
+        run_suite("array", options=RunOptions(deep_seconds=0))
 
 
 def test_a_healthy_store_passes(store_lab: Callable[[type[Any]], StoreLab]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,8 +120,22 @@ def test_no_distribution() -> None:
 
 
 def test_no_list_of_files(install: Install) -> None:
-    """A distribution without RECORD cannot be hashed, and says so."""
-    install(record=False)
+    """A distribution without RECORD (egg-info in a source tree) has the hash of its package's files."""
+    package = install(record=False)
+    without = artefact_of("umbrella")
+    names = ["__init__.py", "driver.py", "templates/page.txt"]
+    record = package.parent / "umbrella-1.0.dist-info" / "RECORD"
+    record.write_text("\n".join(f"umbrella_bollard/{name},," for name in names))
+    importlib.invalidate_caches()
+
+    assert len(without) == 64
+    assert artefact_of("umbrella") == without
+
+
+def test_no_files(install: Install) -> None:
+    """A distribution whose files are gone cannot be hashed, and says so."""
+    shutil.rmtree(install(record=False))
+    importlib.invalidate_caches()
 
     with pytest.raises(NotFound, match="umbrella"):
         artefact_of("umbrella")

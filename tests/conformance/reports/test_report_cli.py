@@ -82,6 +82,22 @@ def test_refused_with_reasons(files: Path) -> None:
     assert not (files / "c.json").exists()
 
 
+def test_everything_can_be_read_by_a_program(files: Path) -> None:
+    """keygen, certify (issued or refused) and merge print one JSON document with --json."""
+    words = ["--key", files / "vendor.key", "--out", files / "c.json", "--json"]
+    keys = json.loads(_run("keygen", "--out", files / "other.key", "--json").stdout)
+    issued = json.loads(_run("certify", "--result", files / "good.json", *words).stdout)
+    refused = _run("certify", "--result", files / "bad.json", *words)
+    whole = json.loads(_run("merge", files / "good.json", "--output", files / "w.json", "--json").stdout)
+
+    assert keys == {"private_key": f"{files}/other.key", "public_key": f"{files}/other.key.pub"}
+    assert (issued["issued"], issued["certificate"]) == (True, f"{files}/c.json")
+    assert refused.exit_code == 10
+    [obstacle] = json.loads(refused.stdout)["obstacles"]
+    assert (obstacle["check"], obstacle["message"]) == (CHECK, "block 0 holds old data")
+    assert whole["conformant"] is True
+
+
 def test_another_suite_cannot_certify(make_verdict: Maker, files: Path) -> None:
     """A result of another version of the suite is certified by that one."""
     other = dataclasses.replace(environment(), suite="0.0.9")

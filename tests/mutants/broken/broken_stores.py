@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from bollard.core.spi import (
     Body,
@@ -19,13 +20,14 @@ from bollard.core.spi import (
     StoredObject,
     StoreTraits,
 )
+from bollard.drivers.secondary import nfs
 from bollard.drivers.secondary.nfs import NfsDriver
 
 
 class _Direct(NfsDriver):
     """Writes and reads files by path, as a script would."""
 
-    def _file(self, key: str):
+    def _file(self, key: str) -> Path:
         return self.options.path / key
 
     def _write(self, key: str, data: bytes) -> StoredObject:
@@ -99,7 +101,7 @@ class PutLoadsTheBody(_Direct):
 class UploadsAreLeft(_Direct):
     """An upload that fails stays where it is, and one that succeeds leaves a copy."""
 
-    def _discard(self, folder, name):
+    def _discard(self, folder: tuple[str, ...], name: str) -> None:
         return
 
 
@@ -265,7 +267,7 @@ class ListsFromMemory(NfsDriver):
     def list(
         self, prefix: str, call: Call, *, after: str | None = None, limit: int = 1000
     ) -> Page[StoredObject]:
-        kept = self.__dict__.setdefault("kept", {})
+        kept: dict[object, Page[StoredObject]] = self.__dict__.setdefault("kept", {})
         where = (prefix, after, limit)
         if where not in kept:
             kept[where] = super().list(prefix, call, after=after, limit=limit)
@@ -276,7 +278,7 @@ class HeadsFromMemory(NfsDriver):
     """What was seen once is there for ever."""
 
     def head(self, key: str, call: Call) -> StoredObject:
-        seen = self.__dict__.setdefault("seen", {})
+        seen: dict[str, StoredObject] = self.__dict__.setdefault("seen", {})
         if key not in seen:
             seen[key] = super().head(key, call)
         return seen[key]
@@ -363,6 +365,97 @@ class ListingTraitLies(ListsFromMemory):
         return replace(super().traits(), listing_consistent=True)
 
 
+class KeysEndAtTheQuery(_Mapped):
+    """A key goes into a URL as it is, so what stands behind "?" or "#" is no part of it."""
+
+    def _stored(self, key: str) -> str:
+        return key.partition("?")[0].partition("#")[0]
+
+
+class OneBufferForAll(NfsDriver):
+    """All puts of a driver share one buffer."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        shared: bytearray = self.__dict__.setdefault("shared", bytearray())
+        shared.clear()
+        with body.open() as reader:
+            while data := reader.read(4096):
+                shared.extend(data)
+        return super().put(key, Body.of(bytes(shared)), call, if_absent=if_absent)
+
+
+class OneReadIsTheBody(NfsDriver):
+    """A put takes what one read gives for the whole body."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        with body.open() as reader:
+            data = reader.read(body.size)
+        return super().put(key, Body.of(data), call, if_absent=if_absent)
+
+
+class CountsPartsFromZero(NfsDriver):
+    """A last part of one byte is not sent."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        with body.open() as reader:
+            data = b"".join(iter(lambda: reader.read(1 << 20), b""))
+        parts = max(1, -(-(len(data) - 1) // _PART))
+        return super().put(key, Body.of(data[: parts * _PART]), call, if_absent=if_absent)
+
+
+class GoesOnAfterAnAbort(NfsDriver):
+    """A put whose upload was aborted begins a new one in its middle."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        folder, name = nfs._upload_place(key)
+        path = self.options.path.joinpath(*folder, name)
+        with body.open() as reader:
+            while data := reader.read(1 << 20):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab") as file:
+                    file.write(data)
+        self._publish(folder, name, tuple(key.split("/")), if_absent=if_absent)
+        return StoredObject(key=key, size=body.size)
+
+
+class ReservesThePlace(_Direct):
+    """An object has its name and its size before it has its bytes."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        path = self._file(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with body.open() as reader, path.open("wb") as file:
+            file.truncate(body.size)
+            while data := reader.read(1024):  # so little that a cancel comes before the end
+                call.check()
+                file.write(data)
+        return StoredObject(key=key, size=body.size)
+
+
+class GetsFromMemory(NfsDriver):
+    """What was read once is never read again."""
+
+    def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        kept: dict[str, bytes] = self.__dict__.setdefault("read", {})
+        if key not in kept:
+            kept[key] = b"".join(super().get(key, call))
+        yield kept[key][offset : None if length is None else offset + length]
+
+
+class ListsWithoutTheNewest(NfsDriver):
+    """The object that was written last is not listed, although listings are said to be consistent."""
+
+    def list(
+        self, prefix: str, call: Call, *, after: str | None = None, limit: int = 1000
+    ) -> Page[StoredObject]:
+        page = super().list(prefix, call, after=after, limit=limit)
+        newest = max((self._written(stored) for stored in page.items), default=0)
+        return Page(items=[s for s in page.items if self._written(s) < newest], after=page.after)
+
+    def _written(self, stored: StoredObject) -> int:
+        return (self.options.path / stored.key).stat().st_mtime_ns
+
+
 class FilesForEverybody(_Direct):
     """Objects can be read by everybody on the machine."""
 
@@ -372,4 +465,5 @@ class FilesForEverybody(_Direct):
         return done
 
 
+_PART = 5 * 2**20  # bytes
 _open: list[object] = []

@@ -8,10 +8,24 @@ import dataclasses
 import ssl
 from typing import Any
 
-from bollard.core.spi import Call, Capacity, Page, PoolInfo, StorageError, Traits, Volume, VolumeSpec
+from bollard.core.spi import (
+    Call,
+    Capacity,
+    Host,
+    NbdLocation,
+    Page,
+    PoolInfo,
+    Snapshot,
+    StorageError,
+    Traits,
+    Volume,
+    VolumeSpec,
+)
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.array import client as array_client
-from bollard.transfer_objects.ids import HostId, VolumeId
+from bollard.drivers.primary.array.client import ArrayClient, Conversation
+from bollard.drivers.primary.array.objects import ArrayVolume
+from bollard.transfer_objects.ids import HostId, SnapshotId, VolumeId
 
 
 class TrustsAnyCertificate(ArrayDriver):
@@ -27,7 +41,7 @@ class IgnoresDeadlines(ArrayDriver):
     """A call takes as long as the backend likes."""
 
     @property
-    def _client(self):
+    def _client(self) -> Any:  # no client, and used as one
         return _Patient(super()._client)
 
 
@@ -42,7 +56,7 @@ class _Patient:
 class TellsThePassword(ArrayDriver):
     """Errors, private data and names tell the password."""
 
-    def get_volume(self, volume: VolumeId, call: Call):
+    def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """Tell it."""
         try:
             found = super().get_volume(volume, call)
@@ -79,7 +93,7 @@ class RetriesWithoutEnd(ArrayDriver):
 class LooksThroughTheList(ArrayDriver):
     """A volume is found by listing all of them, one a page."""
 
-    def _named(self, talk, name):
+    def _named(self, talk: Conversation, name: str) -> ArrayVolume | None:
         list(talk.items("/volumes", pool=self.options.pool))
         cursor = None
         while True:
@@ -92,7 +106,7 @@ class NewSessionPerCall(ArrayDriver):
     """Each call logs in anew, and none logs out."""
 
     @property
-    def _client(self):
+    def _client(self) -> ArrayClient:
         client = super()._client
         client._token = None
         return client
@@ -103,7 +117,7 @@ class TraitsChange(ArrayDriver):
 
     def traits(self) -> Traits:
         """Grow."""
-        self.asked = self.__dict__.get("asked", 0) + 1
+        self.asked: int = self.__dict__.get("asked", 0) + 1
         return dataclasses.replace(super().traits(), max_snapshots_per_volume=self.asked)
 
 
@@ -120,7 +134,7 @@ class CapacityFromMemory(ArrayDriver):
 class RevokesOnClose(ArrayDriver):
     """Closing the pool takes the grants of this process back."""
 
-    def grant(self, volume, host, call, *, read_only=False):
+    def grant(self, volume: VolumeId, host: Host, call: Call, *, read_only: bool = False) -> NbdLocation:
         """Grant, and remember."""
         self.__dict__.setdefault("given", []).append((volume, host.id))
         return super().grant(volume, host, call, read_only=read_only)
@@ -135,12 +149,12 @@ class RevokesOnClose(ArrayDriver):
 class DeletesOnClose(ArrayDriver):
     """Closing the pool deletes the snapshots and volumes that this process made."""
 
-    def create_volume(self, spec, call):
+    def create_volume(self, spec: VolumeSpec, call: Call) -> Volume:
         """Make, and remember."""
         self.__dict__.setdefault("made", []).append(spec.id)
         return super().create_volume(spec, call)
 
-    def create_snapshot(self, volume, snapshot, call):
+    def create_snapshot(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Snapshot:
         """Cut, and remember."""
         self.__dict__.setdefault("cut", []).append(snapshot)
         return super().create_snapshot(volume, snapshot, call)
