@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...core.spi import Body, Call, Conflict, NotFound, Outcome, StorageError
+from ...core.spi import Body, Call, Conflict, NotFound, Outcome, StorageError, Unavailable
 from ._body import CHUNK, CheckedReader, md5_of
 from ._parts import part_size_for, send_parts
 from ._swift_client import SwiftClient, Wire
@@ -84,7 +84,7 @@ class Upload:
 
         def put(wire: Wire) -> str:
             with CheckedReader(self._body, self._call) as reader:
-                return str(
+                return _acknowledged(
                     self._client.api.put_object(
                         *wire.account,
                         self._place.container,
@@ -95,7 +95,9 @@ class Upload:
                         chunk_size=CHUNK if self._body.size else None,
                         headers={**self._about, **condition},
                         http_conn=wire.http,
-                    )
+                    ),
+                    md5,
+                    self._key,
                 )
 
         try:
@@ -136,13 +138,14 @@ class Upload:
     def _send_segment(self, number: int, data: bytes) -> dict[str, Any]:
         name = f"{self._name}/{self._token}/{number:08d}"
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        self._client.run(
-            self._key,
-            self._call,
-            lambda wire: self._client.api.put_object(
+
+        def put(wire: Wire) -> str:
+            etag = self._client.api.put_object(
                 *wire.account, self._place.segments, name, contents=data, etag=md5, http_conn=wire.http
-            ),
-        )
+            )
+            return _acknowledged(etag, md5, self._key)
+
+        self._client.run(self._key, self._call, put)
         return {"path": f"/{self._place.segments}/{name}", "etag": md5, "size_bytes": len(data)}
 
     def _put_manifest(self, entries: Sequence[Mapping[str, Any]], condition: Mapping[str, str]) -> str:
@@ -150,7 +153,7 @@ class Upload:
         manifest = json.dumps(entries).encode()
 
         def put(wire: Wire) -> str:
-            return str(
+            return _acknowledged(
                 self._client.api.put_object(
                     *wire.account,
                     self._place.container,
@@ -160,7 +163,9 @@ class Upload:
                     query_string="multipart-manifest=put",
                     headers={**self._about, **condition},
                     http_conn=wire.http,
-                )
+                ),
+                whole.hexdigest(),
+                self._key,
             )
 
         try:
@@ -186,6 +191,23 @@ class Upload:
         names = [f"{self._name}/{self._token}/{number:08d}" for number in range(1, count + 1)]
         with suppress(StorageError):
             delete_all(self._client, self._place.segments, names, self._key, Call.within(_CLEAN_UP_SECONDS))
+
+
+def _acknowledged(etag: str, expected: str, key: str) -> str:
+    """Return the ETag of a PUT that Swift has answered.
+
+    A portal or a proxy answers 200 with its login page, and swiftclient takes that for success: only who
+    has stored the bytes knows their digest.
+
+    Raises:
+        Unavailable: there is none, or another; repeating is safe.
+    """
+    if (found := str(etag).strip('"')) != expected:
+        said = f"the ETag {found!r}" if found else "no ETag"
+        raise Unavailable(
+            f"{key}: the answer to the PUT has {said}, so it is not Swift's", outcome=Outcome.UNKNOWN
+        )
+    return found
 
 
 def head(client: SwiftClient, container: str, name: str, what: str, call: Call) -> Mapping[str, str]:

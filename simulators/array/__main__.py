@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--username", default="admin")
     add("--password-file", type=Path, help=f"else ${PASSWORD_VARIABLE}, else DIR/admin-password")
     add("--job-seconds", type=float, default=0.05, help="how long clones and reverts take")
-    add("--session-limit", type=int, default=64, help="REST sessions at the same time")
+    add("--session-limit", type=int, default=1024, help="REST sessions at the same time")
     add("--session-seconds", type=float, default=3600.0, help="life of a REST session")
     add("--rate-limit", type=float, default=0.0, help="REST calls per second, 0 for no limit")
     add("--overprovision", type=float, default=16.0, help="volume sizes allowed, in pool capacities")
