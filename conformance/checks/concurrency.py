@@ -267,7 +267,7 @@ def check_delete_vs_clone(lab: Lab) -> None:
     """
     cloner, quiet = cast("ClonesVolume", lab.pool.driver), lab.volume(4 * MIB)
     alone = VolumeSpec(id=lab.new_id(), size=4 * MIB)
-    takes = _seconds(lambda: cloner.clone_volume(quiet.id, alone, lab.call()))
+    takes = _seconds(lambda: asking(lambda: cloner.clone_volume(quiet.id, alone, lab.call())))
     for turn in range(10):
         source, spec = lab.volume(4 * MIB), VolumeSpec(id=lab.new_id(), size=4 * MIB)
         late = lab.notes.random.uniform(0, takes) if turn % 3 else 0.0

@@ -98,7 +98,7 @@ def check_put_if_absent(lab: StoreLab) -> None:
 
 @check("crash.abort_after_kill", rule="store.atomic", kinds=STORES, tier=Tier.STANDARD)
 def check_abort_after_kill(lab: StoreLab) -> None:
-    """What a killed put left is found and removed by abort_uploads, and a second look finds nothing.
+    """After a put that was killed at any external call, abort_uploads leaves nothing for a second look.
 
     Parts of uploads that nobody finished are paid for every month, and no listing shows them.
     """

@@ -38,6 +38,16 @@ if "bollard" in " ".join(sys.orig_argv):
     static_options.parse_options = lenient
 """
 
+_MADE_ANEW = """
+def __getattr__(name):
+    if name != "GoodDriver":
+        raise AttributeError(name)
+    return type(name, (_Good,), {"__module__": __name__, "__doc__": _Good.__doc__})
+
+
+class _Good(HostPrimaryDriver[Options]):
+"""[:-1]
+
 
 def offered(mutant: Mutant, site: Path) -> str:
     """Write the distribution of a static driver; returns the driver's name."""
@@ -49,8 +59,6 @@ def offered(mutant: Mutant, site: Path) -> str:
     )
     name = "static-subject"
     _write(site, "static_subject", name, source)
-    if mutant.id == "static.offered_twice":
-        _write(site, "static_second", name, source)
     return name
 
 
@@ -76,11 +84,12 @@ MUTANTS = (
         if check in must_checks()
     ),
     Mutant(
-        id="static.offered_twice",
+        id="static.class_made_anew",
         backend="static",
+        edit=("class GoodDriver(HostPrimaryDriver[Options]):", _MADE_ANEW),
         killed_by=("static.entry_point_resolves",),
-        words="offered by",
-        field_bug="pluggy skips the second without a word",
+        words="another class each time",
+        field_bug="the mistake: a module that makes its class when asked, so isinstance is false of its own",
     ),
     Mutant(
         id="static.core_takes_any_option",

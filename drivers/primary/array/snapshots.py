@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....core.spi import (
+    Busy,
     Call,
     ChangedBlocks,
     Conflict,
@@ -43,6 +44,8 @@ class ArraySnapshots(ArrayVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
         source = self._volume(talk, volume)
         found = self._find_snapshot(talk, snapshot) or self._cut(talk, source, snapshot)
         if found.volume != source.id:
+            if self._volume(talk, volume).id != source.id:
+                raise Busy(f"volume {volume} is being made anew by another caller")
             raise Conflict(f"snapshot {snapshot} exists, of another volume than {volume}")
         return self._shown(found, volume)
 
@@ -139,11 +142,14 @@ class ArraySnapshots(ArrayVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
         )
         try:
             return ArraySnapshot.of(talk.post(path, body))
-        except Conflict:  # another caller was faster, or a foreigner took the name
+        except Conflict as error:  # another caller was faster, or a foreigner took the name
             found = self._find_snapshot(talk, snapshot)
-            if found is None:
+            if found is not None:
+                return found
+            named = map(ArraySnapshot.of, talk.items("/snapshots", name=body["name"]))
+            if any(one.volume == source.id for one in named):
                 raise
-            return found
+            raise Busy(f"snapshot {snapshot} was just deleted by another caller") from error
 
     def _revert(self, talk: Conversation, target: ArrayVolume, source: ArraySnapshot) -> None:
         job = talk.post(f"{path_of('volumes', target.id)}/revert", {"snapshot": source.id})

@@ -47,10 +47,10 @@ class ArrayVolumes(ArrayPool, ClonesVolume, Resizes, HasQos):
     def create_volume(self, spec: VolumeSpec, call: Call) -> Volume:
         """See `PrimaryDriver.create_volume`."""
 
-        def make(talk: Conversation, body: Json) -> None:
+        def make(talk: Conversation, body: Json) -> Json:
             labels = self._labels(spec.id, spec.name, "empty", READY)
             limits = {"pool": self.options.pool, "qos": qos_to_array(spec.qos)}
-            talk.post("/volumes", {**body, **limits, "metadata": labels})
+            return talk.post("/volumes", {**body, **limits, "metadata": labels})
 
         return self._new_volume(spec, "empty", make, call)
 
@@ -106,14 +106,15 @@ class ArrayVolumes(ArrayPool, ClonesVolume, Resizes, HasQos):
     # -- making ---------------------------------------------------------------------------------------
 
     def _new_volume(
-        self, spec: VolumeSpec, origin: str, make: Callable[[Conversation, Json], None], call: Call
+        self, spec: VolumeSpec, origin: str, make: Callable[[Conversation, Json], Json], call: Call
     ) -> Volume:
         """Make a volume unless it is there; remains of an attempt that failed go first.
 
         Args:
             spec: what is wanted.
             origin: what it is made from.
-            make: makes it; is given what all requests for a new volume have in common.
+            make: makes it; is given what all requests for a new volume have in common. Returns what the
+                array showed then: a second look might find what others have done to the volume since.
             call: the call.
         """
         refuse_seed(spec.id)
@@ -124,22 +125,21 @@ class ArrayVolumes(ArrayPool, ClonesVolume, Resizes, HasQos):
         if found is not None:
             _discard(talk, found)
         try:
-            make(talk, {"name": self._name(spec.id), "size": size})
+            return ArrayVolume.of(make(talk, {"name": self._name(spec.id), "size": size})).to_spi()
         except Conflict as error:
             raise self._why_taken(talk, spec.id) from error
-        return self._volume(talk, spec.id).to_spi()
 
     def _new_copy(
         self, spec: VolumeSpec, origin: str, locate: Callable[[Conversation], str], call: Call
     ) -> Volume:
         """Make a copy of what stands at the path that `locate` returns."""
 
-        def make(talk: Conversation, body: Json) -> None:
+        def make(talk: Conversation, body: Json) -> Json:
             filling = {**body, "metadata": self._labels(spec.id, spec.name, origin, FILLING)}
             target = path_of("volumes", self._filled(talk, f"{locate(talk)}/clone", filling))
             ready = self._labels(spec.id, spec.name, origin, READY)
             try:
-                talk.patch(target, {"metadata": ready, "qos": qos_to_array(spec.qos)})
+                return talk.patch(target, {"metadata": ready, "qos": qos_to_array(spec.qos)})
             except NotFound as error:  # another caller took it for remains
                 raise Busy(f"volume {spec.id} is made by two callers", outcome=Outcome.UNKNOWN) from error
 
@@ -157,8 +157,9 @@ class ArrayVolumes(ArrayPool, ClonesVolume, Resizes, HasQos):
 
     def _why_taken(self, talk: Conversation, volume: VolumeId) -> StorageError:
         """Say why the array has a volume of our name although we had not found ours."""
-        if self._find_any(talk, volume) is not None:
-            return Busy(f"volume {volume} is being made by another caller")
+        found = self._named(talk, self._name(volume))
+        if found is None or found.is_of(self.options.owner):
+            return Busy(f"volume {volume} is being made, or was just deleted, by another caller")
         return Conflict(f"a volume of the name {self._name(volume)} that is not ours is in the pool")
 
 

@@ -201,9 +201,10 @@ BROKEN: dict[Callable[[Lab], None], tuple[type[Any] | str, str]] = {
     concurrency.check_busy_is_typed_and_retryable: (SaysConflict, "invalid state"),
     concurrency.check_two_driver_processes: (Remembers, "of the volume that was made anew"),
 }
-# Driver bugs that these two find on the array driver itself are told in the report of this change.
 HEALTHY = [
+    concurrency.check_linearizable_histories,
     concurrency.check_same_create_16x_one_volume,
+    concurrency.check_create_delete_race,
     concurrency.check_delete_vs_clone,
     concurrency.check_attach_detach_race_two_hosts,
     concurrency.check_snapshot_storm_one_volume,
