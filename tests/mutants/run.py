@@ -20,9 +20,11 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "lib"))  # hypervisor_rig; pytest has it by itself
 
-from catalogue import Mutant, all_mutants, must_checks
+from catalogue import Mutant, all_mutants, must_checks, run_wide
 from score import Score, Trial, findings
-from suite import run_suite
+from suite import joined, run_suite
+
+_PART = 30  # checks of a healthy run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +54,12 @@ def try_all(mutants: Sequence[Mutant], jobs: int) -> tuple[Trial, ...]:
     twins = healthy_twins(mutants)
     # Not fork: the parent has no threads now, but a backend in a worker does.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_silence) as pool:
-        healthy = {key: pool.submit(run_suite, twin) for key, twin in twins.items()}
+        healthy = {key: [pool.submit(run_suite, part) for part in parts(twin)] for key, twin in twins.items()}
         broken = [pool.submit(run_suite, mutant) for mutant in mutants]
         trials = []
         for number, (mutant, future) in enumerate(zip(mutants, broken, strict=True), 1):
-            trial = Trial(mutant=mutant, broken=future.result(), healthy=healthy[_key(mutant)].result())
+            fine = joined([part.result() for part in healthy[_key(mutant)]])
+            trial = Trial(mutant=mutant, broken=future.result(), healthy=fine)
             trials.append(trial)
             _tell(trial, number, len(mutants))
     return tuple(trials)
@@ -78,6 +81,15 @@ def healthy_twins(mutants: Iterable[Mutant]) -> Mapping[object, Mutant]:
         checks = {*twin.killed_by, *mutant.killed_by, *mutant.during}
         twins[key] = replace(twin, killed_by=tuple(sorted(checks)))
     return twins
+
+
+def parts(twin: Mutant) -> list[Mutant]:
+    """Return a twin as several with a part of its checks each: all jobs share the 270 of an array."""
+    chosen = {*twin.killed_by, *twin.during}
+    named = sorted(chosen - run_wide())
+    slices = [tuple(named[i :: -(-len(named) // _PART)]) for i in range(-(-len(named) // _PART))]
+    # The results of a whole run come with each part, and a leak may show in any of them.
+    return [replace(twin, killed_by=(*one, *sorted(chosen & run_wide())), during=()) for one in slices]
 
 
 def _key(mutant: Mutant) -> object:

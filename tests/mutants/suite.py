@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,6 +66,21 @@ def run_suite(mutant: Mutant) -> Run:
         seconds=time.monotonic() - begin,
         command=run.command,
         problem=run.problem,
+    )
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Return the runs of several parts as one; what did not pass in one of them did not pass."""
+    results: dict[str, str] = {}
+    for check, result in (pair for run in runs for pair in run.results.items()):
+        if result != "not-run" and results.get(check, "pass") == "pass":
+            results[check] = result
+    return Run(
+        results=results,
+        messages={check: text for run in runs for check, text in run.messages.items()},
+        seconds=sum(run.seconds for run in runs),
+        command=" ; ".join(run.command for run in runs),
+        problem=" ; ".join(run.problem for run in runs if run.problem),
     )
 
 

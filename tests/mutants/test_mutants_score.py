@@ -9,9 +9,9 @@ import pytest
 
 import run
 from bollard.conformance.model import Tier
-from catalogue import Mutant
+from catalogue import Mutant, known_checks, run_wide
 from score import Score, Trial, findings
-from suite import Run, selected, tier_of
+from suite import Run, joined, selected, tier_of
 
 HEALTHY = Run(results={"a.one": "pass", "a.two": "pass"})
 
@@ -106,6 +106,18 @@ def test_healthy_twins_are_run_once() -> None:
     (twin,) = run.healthy_twins([one, two]).values()
     assert twin.killed_by == ("vol.overwrite", "vol.size_seen")
     assert (twin.defect, twin.driver) == ("", "")
+
+
+def test_healthy_runs_are_shared_out() -> None:
+    """The parts of a healthy run have all checks once, the results of whole runs each, and join to one."""
+    named = tuple(sorted(known_checks().keys() - run_wide()))[:70]
+    twin = Mutant(id="t", backend="array", killed_by=("leak.volumes",), during=named, field_bug="")
+    found = run.parts(twin)
+    assert sorted(c for part in found for c in selected(part)) == list(named)
+    assert all("leak.volumes" in part.killed_by for part in found)
+    first = Run(results={"a": "pass", "b": "not-run", "leak": "fail"})
+    second = Run(results={"a": "not-run", "b": "pass", "leak": "pass"})
+    assert joined([first, second]).results == {"a": "pass", "b": "pass", "leak": "fail"}
 
 
 def test_results_of_whole_runs_are_not_selected() -> None:
