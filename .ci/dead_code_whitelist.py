@@ -31,16 +31,17 @@ _.interpretation, _.plots
 # html.parser calls these on tests/conformance/reports/test_report_page.py's reader of a page.
 _.handle_starttag, _.handle_data
 
-_.binary_location  # Selenium reads it from the options of the browser's tests
-
 # Defects are switched on by these names over HTTP.
 agent_timeout, corrupt_first_read, drop_connection_midway, short_body, lost_reply
 
 # Reproducers of failing histories call these by name: conformance/modelbased/reproducer.py writes them.
 play_on_pool, play_on_store
 
-# Entry point of the example's own distribution.
-AcmeDriver
+# Entry points of the examples' own distributions.
+AcmeDriver, ZenithDriver
 
 # paramiko calls these on the server of simulators/faults/ssh.py.
 _.get_allowed_auths, _.check_auth_publickey, _.check_channel_request, _.check_channel_exec_request
+
+# tempfile and socketserver look at these: conformance/hosting/template.py, tests/mutants/tls_door.py.
+_.tempdir, _.daemon_threads, _.block_on_close

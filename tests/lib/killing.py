@@ -75,12 +75,10 @@ class Killed:
 
     Attributes:
         removed: what `clean` had to remove, in words.
-        cleans: how often it was called.
         problems: everything that is not as it was before the run.
     """
 
     removed: list[str] = field(default_factory=list)
-    cleans: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -169,7 +167,6 @@ def _clean_run(backend: Backend, ledger: Path, run: str, killed: Killed) -> None
     arguments = ("clean", "--json", "--run", run, "--ledger", ledger, "--config", backend.config)
     while True:
         code, removals = _bollard(*arguments)
-        killed.cleans += 1
         killed.removed += [f"{one['kind']} {one['id']}" for one in removals if not one["problem"]]
         if code == 0:
             return
