@@ -371,7 +371,7 @@ ON_ARRAY: dict[type[ArrayDriver], tuple[str, str]] = {
     _AcceptsAnyLimits: ("qos.bad_value_refused", "the call succeeded"),
     _GrowingLiftsLimits: ("qos.survives_resize_revert", "after resize"),
     _CutsOneByOne: ("group.one_or_none", "keeps"),
-    _RevertsOneByOne: ("group.revert_holds_changes_none", "older than the expected 2"),
+    _RevertsOneByOne: ("group.revert_granted_changes_none", "older than the expected 2"),
     _DeletesAllSnapshots: ("group.delete_again_ok", "has []"),
     _OpensAnyway: ("pool.attach_wrong_credentials", ""),
     _RemembersVolumes: ("pool.two_instances_isolated", "still shows what another one deleted"),

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bollard.conformance.lab import Lab, NotApplicable
-from bollard.conformance.model import Check, Level, Tier
-from bollard.core.pool import Pool
+from bollard.conformance.lab import Lab
+from bollard.conformance.model import Check, Level
 
 MODULES = (
     "access_hosts",
@@ -28,7 +27,7 @@ MODULES = (
     "sizes",
     "snapshot_life",
 )
-# One of each kind, quick enough for each run of the tests; the slow tests below take them all.
+# One of each kind, quick enough for each run of the tests; test_suite_verdicts.py takes them all.
 QUICK = (
     "acl.revoke_one_of_two_hosts",
     "arc.restore_with_standard_tools",
@@ -58,31 +57,6 @@ def found(checks: Checks) -> Checks:
     return {name: both for name, both in checks.items() if both[1].__module__ in ours}
 
 
-def applies(check: Check, pool: Pool) -> bool:
-    """Return whether the suite would run a check on this pool."""
-    kind = "managed" if pool.managed else "host"
-    able = all(mixin.provides in pool.capabilities().native for mixin in check.needs)  # type: ignore[attr-defined] # every mix-in has it
-    return kind in check.kinds and able
-
-
-def run_all(found: Checks, lab: Lab, ids: Callable[[Check], bool]) -> set[str]:
-    """Run the checks that apply; return the ids of those that really looked."""
-    looked = set()
-    for name, (check, function) in sorted(found.items()):
-        if applies(check, lab.pool) and ids(check):
-            try:
-                function(lab)
-                looked.add(name)
-            except NotApplicable:
-                continue
-    return looked
-
-
-def is_deep(check: Check) -> bool:
-    """Return whether a check is for long runs only."""
-    return check.tier in (Tier.DEEP, Tier.DISRUPTIVE)
-
-
 def test_no_check_is_lost(found: Checks) -> None:
     """The operations make two checks each, and all others are found once."""
     repeats = [name for name in found if "_repeat_" in name]
@@ -108,25 +82,3 @@ def test_quick_ones_pass_on_the_array(found: Checks, array_lab: Lab, name: str) 
 def test_quick_ones_pass_on_images(found: Checks, qcow2_lab: Lab, name: str) -> None:
     """A conformant driver of a host pool passes."""
     found[name][1](qcow2_lab)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_all_pass_on_the_array(found: Checks, array_lab: Lab) -> None:
-    """The array driver keeps every sentence, and most of them mean something for it."""
-    assert len(run_all(found, array_lab, lambda check: not is_deep(check))) > 125
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_deep_ones_pass_on_the_array(found: Checks, array_lab: Lab) -> None:
-    """Long chains, limits and measured rates are kept."""
-    assert len(run_all(found, array_lab, lambda check: check.tier is Tier.DEEP)) == 5
-
-
-@pytest.mark.slow
-@pytest.mark.real
-@pytest.mark.timeout(600)
-def test_all_pass_on_images(found: Checks, qcow2_lab: Lab) -> None:
-    """The qcow2 driver keeps every sentence that applies to it."""
-    assert len(run_all(found, qcow2_lab, lambda check: not is_deep(check))) > 80

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# LEAD, for helper-32: replace selenium by playwright (sync_api, executable_path=/usr/bin/chromium, installed in
-# .venv; selenium was uninstalled on purpose: it brings trio, which httpcore then imports, which runs ldconfig at
-# import: tests/test_import.py fails). No chromedriver needed then. page.route/on('request') shows requests. dev extra:
-# playwright instead of selenium; setup-system.sh: only `chromium`. Delete this comment.
 from bollard.conformance.model import CallRecord, Check, Level, Measure, Outcome, Result, Tier, Verdict
 from bollard.conformance.registry import all_checks
 from bollard.conformance.reports import write_reports
 
 if TYPE_CHECKING:
-    from selenium.webdriver.chrome.webdriver import WebDriver
+    from playwright.sync_api import Browser
 
 Maker = Callable[..., Verdict]
 
@@ -122,18 +118,18 @@ def report_page(make_verdict: Maker, tmp_path_factory: pytest.TempPathFactory) -
     return directory / "report.html"
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[WebDriver]:
-    """Debian's Chromium without a window; its log tells what was requested and what the policy refused."""
-    from selenium import webdriver  # only the browser's tests need it
-    from selenium.webdriver.chrome.service import Service
+# For a module, not for the session: while Playwright runs, the main thread has a running event loop, and
+# asyncio.run() in any later test would fail. One module uses it, so one browser is started all the same.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium without a window."""
+    from playwright.sync_api import sync_playwright  # only the browser's tests need it
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"  # else Selenium looks for one, and may download it
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
-        options.add_argument(f"--{argument}")  # no-sandbox: it cannot run as root otherwise
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]  # with its sandbox it cannot run as root
+    with sync_playwright() as playwright:
+        # Without the path, Playwright wants a Chromium that it has downloaded itself.
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=arguments, headless=True
+        )
+        yield browser
+        browser.close()
