@@ -246,9 +246,13 @@ def _host_lab(
 
 
 def _second_pool(
-    suite: SuiteSettings, recorder: Recorder, options: Mapping[str, Any] | None = None
+    suite: SuiteSettings,
+    recorder: Recorder,
+    options: Mapping[str, Any] | None = None,
+    *,
+    fork: bool = False,
 ) -> AbstractContextManager[Pool]:
-    return open_recorded_pool("second", suite, recorder, options=options)
+    return open_recorded_pool("second", suite, recorder, options=options, fork=fork)
 
 
 @contextmanager

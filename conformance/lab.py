@@ -16,7 +16,7 @@ from typing import NoReturn
 from ..core.access import Mover
 from ..core.dataplane import BlockSource
 from ..core.pool import Pool
-from ..core.spi import Call, Host, Snapshot, StorageError, Volume, VolumeSpec
+from ..core.spi import Call, Capability, Host, Snapshot, StorageError, Volume, VolumeSpec
 from ..core.store import Store
 from ..simulators.faults.http import HttpProxy
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
@@ -82,7 +82,8 @@ class Lab:
 
     Attributes:
         pool: the pool under test, opened once for all checks.
-        second: opens the pool once more, in a driver host of its own; with other options if given.
+        second: opens the pool once more, in a driver host of its own; with other options if given, and
+            with `fork=True` in one that costs little, see `open_recorded_pool`.
         proxied: opens it once more through a fault proxy; yields the proxy and the pool.
         notes: figures, randomness and the reproducer.
     """
@@ -142,6 +143,11 @@ class Lab:
 
     def verify_snapshot(self, snapshot: SnapshotId, owner: str, expected: dict[int, int | None]) -> None:
         """Read a snapshot as the archive would and judge the block at each offset."""
+        ways = {Capability.VOLUME_FROM_SNAPSHOT, Capability.DIRECT_SNAPSHOT_READ}
+        must(
+            ways & self.pool.capabilities().native,
+            "no way to read a snapshot is declared: neither VolumeFromSnapshot nor DirectSnapshotRead",
+        )
         with self.mover.reading_snapshot(self.pool, snapshot) as source:
             judge(source, owner, expected)
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from ..core.checks import check_key
@@ -27,6 +28,7 @@ from ..core.spi import (
     Adopts,
     Busy,
     ClonesVolume,
+    Conflict,
     Driver,
     HypervisorDriver,
     ImageStoreDriver,
@@ -48,6 +50,7 @@ from .calls import CallLog, secrets_in
 from .host_lab import HostSettings
 from .hosting.client import hosted_class
 from .hosting.process import DriverHost
+from .lab import ContractBroken
 from .ledger import Intent, Kind, Ledger
 from .settings import SuiteSettings
 
@@ -162,11 +165,11 @@ class Recorder:
         elif new and _claims_nothing(answer):
             self.claims.add(intent)
 
-    def start_host(self, target: str) -> DriverHost:
+    def start_host(self, target: str, *, fork: bool) -> DriverHost:
         """Start a driver host, with a directory of its own beside the ledger."""
         workdir = self.ledger.work / new_id("host")
         workdir.mkdir(mode=0o700, parents=True)
-        host = DriverHost.start(target, workdir)
+        host = DriverHost.start(target, workdir, fork=fork)
         self.hosts.append((self.check, host))
         return host
 
@@ -185,7 +188,12 @@ def _claims_nothing(error: BaseException) -> bool:
 
 
 def open_recorded_pool(
-    name: str, settings: SuiteSettings, recorder: Recorder, *, options: Arguments | None = None
+    name: str,
+    settings: SuiteSettings,
+    recorder: Recorder,
+    *,
+    options: Arguments | None = None,
+    fork: bool = True,
 ) -> Pool:
     """Open the pool under test behind a recorded driver.
 
@@ -194,9 +202,13 @@ def open_recorded_pool(
         settings: the run's.
         recorder: what is written down.
         options: instead of those of the settings.
+        fork: whether its host may be forked from one that has imported the driver already. What the
+            driver made up at its import (an id, its pid) is then the same in both, as it is not in two
+            processes of an orchestrator.
 
     Raises:
         StorageError: it is not marked for tests, or cannot be opened.
+        ContractBroken: opened again, it says that it is another pool.
     """
     settings.require_test_pool()
 
@@ -204,15 +216,15 @@ def open_recorded_pool(
         return _adopted(recorder.natives, given)
 
     creates = {**_CREATES, "adopt_volume": (Adopts.adopt_volume, adopt)}
-    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, creates)
+    recorded = recorded_class(_hosted(settings.driver, settings, recorder, fork=fork), recorder, creates)
     alias = f"{settings.driver} (recorded)"
     with _one_at_a_time, registered(alias, recorded):
         pool = open_pool(name, alias, settings.options if options is None else options)
     try:
         recorder.ledger.bind(pool.info.identity)
-    except BaseException:
+    except Conflict as error:
         pool.close()
-        raise
+        raise ContractBroken(f"opened again, the pool has another identity: {error.message}") from error
     return pool
 
 
@@ -252,10 +264,12 @@ def open_recorded_hypervisor(settings: SuiteSettings, recorder: Recorder) -> Hyp
     return cast("HypervisorDriver[Any]", recorded(options))
 
 
-def _hosted(driver: str, settings: SuiteSettings, recorder: Recorder) -> type[AnyDriver]:
+def _hosted(
+    driver: str, settings: SuiteSettings, recorder: Recorder, *, fork: bool = True
+) -> type[AnyDriver]:
     """Return the driver's class as it is used in this run: in a process of its own, unless told otherwise."""
     cls = load_driver(driver)
-    return cls if settings.in_process else hosted_class(cls, recorder.start_host)
+    return cls if settings.in_process else hosted_class(cls, partial(recorder.start_host, fork=fork))
 
 
 def _stored(driver: ImageStoreDriver[Any], given: Arguments, prefix: str, store: str) -> Intent | None:

@@ -28,7 +28,6 @@ nbdinfo              libnbd-bin
 unzip                unzip
 sshd                 openssh-server
 chromium             chromium
-chromedriver         chromium-driver
 '
 
 missing_tools() {

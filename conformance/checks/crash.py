@@ -29,7 +29,7 @@ MOST_POINTS = 40
 @contextmanager
 def hosted(lab: Lab) -> Iterator[tuple[Pool, Any]]:
     """Open the pool once more, in a process that may be killed."""
-    with lab.second() as pool:
+    with lab.second(fork=True) as pool:  # one for each external call
         host = getattr(pool.driver, "host", None)
         if host is None:
             not_applicable("the driver runs in the suite's own process (--in-process)")

@@ -100,9 +100,11 @@ def check_names_path_traversal(lab: Lab) -> None:
 
 
 def _folder(lab: Lab, volume: VolumeId) -> Path | None:
-    """Return the directory of a volume's file; None where volumes are no files."""
+    """Return the directory of a volume's file, without its id; None where volumes are no files."""
     location = None if lab.pool.managed else lab.pool.volumes.locate(volume)
-    return location.path.parent if isinstance(location, FileLocation) else None
+    if not isinstance(location, FileLocation):
+        return None
+    return Path(str(location.path).replace(volume, "ID")).parent  # each volume may have a directory of its id
 
 
 @check("sec.names_shell_injection", rule="any.text")

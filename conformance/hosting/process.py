@@ -142,7 +142,7 @@ class DriverHost:
         return call_method(self._connection, method, arguments, options)
 
     def close_driver(self) -> None:
-        """Close the driver, note in `left` what it still holds, and end the host.
+        """Close the driver (twice), note in `left` what it still holds, and end the host.
 
         A host that has ended holds nothing: this succeeds. When the driver's `close` raises, the host
         goes on, and `close_driver` may be called again.
@@ -151,6 +151,7 @@ class DriverHost:
             self.kill()
             return
         self.call("close")
+        self.call("close")  # repeatable, says the contract; who closes the hosted driver again finds no host
         self.left = self._still_held()
         self.stop()
 

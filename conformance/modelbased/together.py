@@ -106,5 +106,5 @@ def doors(lab: Lab, callers: int) -> Iterator[list[PrimaryDriver[Any]]]:
         safe = lab.pool.traits.concurrent_calls
         instances = 2 if safe else min(callers, _MOST_INSTANCES)
         found = [lab.pool.driver]
-        found += [stack.enter_context(lab.second()).driver for _ in range(instances - 1)]
+        found += [stack.enter_context(lab.second(fork=True)).driver for _ in range(instances - 1)]
         yield [found[n % instances] for n in range(callers if safe else instances)]

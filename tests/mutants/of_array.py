@@ -22,12 +22,11 @@ FOUND: dict[str, tuple[tuple[str, ...], str]] = {
     "clone_keeps_source_size": (("vol.clone_larger_target", "vol.clone_equals_source"), ""),
     "clone_smaller_accepted": (("vol.clone_smaller_refused", "snap.volume_from_larger_refused"), ""),
     "create_duplicate_name_allowed": (("conc.same_create_16x_one_volume",), ""),
-    "password_echoed_in_error": (("sec.secret_in_error",), ""),
     "snapshot_not_point_in_time": (
         ("snap.point_in_time", "snap.while_attached"),
         "newer than the expected 1",
     ),
-    "snapshot_mutable": (("snap.point_in_time", "snap.readonly"), "newer than the expected 1"),
+    "snapshot_mutable": (("snap.point_in_time",), "newer than the expected 1"),
     "snapshot_clone_is_current": (("snap.volume_from_snapshot",), ""),
     "snapshot_size_zero": (("snap.list_get",), ""),
     "snapshot_time_moves": (("snap.list_get", "snap.idempotent"), "created"),
@@ -90,6 +89,7 @@ TRUSTING: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "resize_shrink_accepted": ("LetsTheArrayJudgeSizes", ("vol.resize_shrink_refused",), "call succeeded"),
     "delete_missing_is_error": ("DeletesByRememberedId", ("vol.delete_missing_ok",), "Internal"),
+    "password_echoed_in_error": ("PassesOnWhatItIsTold", ("sec.secret_in_error",), ""),
 }
 
 

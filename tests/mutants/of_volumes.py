@@ -107,6 +107,11 @@ ON_ARRAY: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 
 ON_IMAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "WritableSnapshots": (
+        ("snap.readonly",),
+        "is not read-only",
+        "the mistake: a snapshot is located as its volume is, for a writer",
+    ),
     "PathOfTheProcess": (
         ("hostpool.two_hosts_see_same_bytes",),
         "another at",

@@ -76,8 +76,8 @@ def test_a_stream_of_a_dead_host_ends_with_an_error(odd: Any) -> None:
         list(stream)
 
 
-def test_closing_twice_closes_the_driver_once_and_ends_the_host(odd: Any) -> None:
-    """The driver's own close runs over there, then the process goes; its threads here go, too."""
+def test_closing_closes_the_driver_twice_and_ends_the_host(odd: Any) -> None:
+    """The driver's own close runs over there, again, and then the process goes; its threads here go, too."""
     odd.close()
     odd.close()
     assert odd.host.ended() == "exit code 0"

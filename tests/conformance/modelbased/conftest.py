@@ -69,7 +69,7 @@ def pool_lab(array_options: dict[str, Any], tmp_path: Path, stack: ExitStack) ->
             mover=Mover(host=mover_host(tmp_path), journal=Journal(tmp_path / "journal")),
             prefix=PREFIX,
             archive_store=archive,
-            second=lambda: open_pool("second", "broken", array_options),
+            second=lambda **_: open_pool("second", "broken", array_options),
             proxied=_not_here,
             notes=Notes(random=Random(seed), seed=seed),  # noqa: S311 - reproducible, guards nothing
         )

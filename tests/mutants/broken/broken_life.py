@@ -160,8 +160,11 @@ class ClosesOnce(ArrayDriver):
 
     def close(self) -> None:
         """Close what must be open."""
-        self._client.close()
-        self._opened = None
+        was_open = self._opened is not None
+        super().close()
+        if not was_open and self.__dict__.get("closed"):
+            raise Internal("the pool is not open")
+        self.closed = was_open
 
 
 class IdentityOfTheMoment(ArrayDriver):

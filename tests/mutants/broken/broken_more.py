@@ -401,6 +401,13 @@ class FormatIsMistold(Qcow2Driver):
         return replace(super().locate_volume(volume, call), format="raw")
 
 
+class WritableSnapshots(Qcow2Driver):
+    """Whoever reads a snapshot may write to it."""
+
+    def locate_snapshot(self, snapshot: SnapshotId, call: Call) -> FileLocation:
+        return replace(super().locate_snapshot(snapshot, call), read_only=False)
+
+
 class DeletesKeepACopy(Qcow2Driver):
     """A deleted volume leaves its file under another name."""
 

@@ -1,0 +1,1 @@
+"""Bollard's driver for Zenith. Read `driver.py`."""
