@@ -9,30 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..core.spi import InvalidArgument
+from ..core.spi import Capability, InvalidArgument
 from ..transfer_objects.errors import did_you_mean
 from .model import Check, Level, Outcome, Result, Verdict, holds, is_open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A set of check groups under a name and a version of its own."""
+    """A set of check groups under a name and a version of its own.
+
+    Attributes:
+        needs: the capability that it is about. Some checks of `inc` hold without changed blocks, since
+            an increment falls back to a full: nobody may claim increments for that.
+    """
 
     name: str
     title: str
     groups: tuple[str, ...]
+    needs: Capability | None = None
     version: str = "1.0"
 
 
 CORE = Profile(name="core", title="Core", groups=())
 PROFILES: tuple[Profile, ...] = (
     CORE,
-    Profile(name="snapshots", title="Snapshots", groups=("snap",)),
-    Profile(name="archive", title="Archive", groups=("arc",)),
-    Profile(name="incremental", title="Incremental", groups=("inc",)),
-    Profile(name="access", title="Access", groups=("acl",)),
-    Profile(name="capacity", title="Capacity", groups=("cap",)),
-    Profile(name="qos", title="QoS", groups=("qos",)),
+    Profile(name="snapshots", title="Snapshots", groups=("snap",), needs=Capability.SNAPSHOTS),
+    Profile(name="archive", title="Archive", groups=("arc",), needs=Capability.SNAPSHOTS),
+    Profile(name="incremental", title="Incremental", groups=("inc",), needs=Capability.CHANGED_BLOCKS),
+    Profile(name="access", title="Access", groups=("acl",), needs=Capability.ACCESS_CONTROL),
+    Profile(name="capacity", title="Capacity", groups=("cap",), needs=Capability.CAPACITY),
+    Profile(name="qos", title="QoS", groups=("qos",), needs=Capability.QOS),
     Profile(name="vm-snapshots", title="VM snapshots", groups=("vmsnap",)),
 )
 
@@ -71,15 +77,17 @@ def by_profile(verdict: Verdict) -> list[ProfileVerdict]:
     for profile in PROFILES:
         outcomes = tuple(o for o in verdict.outcomes if profile_of(o.check) is profile)
         if outcomes:
-            found.append(ProfileVerdict(profile=profile, word=_word(verdict, outcomes), outcomes=outcomes))
+            word = _word(profile, verdict, outcomes)
+            found.append(ProfileVerdict(profile=profile, word=word, outcomes=outcomes))
     return found
 
 
-def _word(verdict: Verdict, outcomes: Sequence[Outcome]) -> str:
+def _word(profile: Profile, verdict: Verdict, outcomes: Sequence[Outcome]) -> str:
     musts = [o for o in outcomes if o.check.level is Level.MUST]
     unclaimed = {Result.REFUSED, Result.NOT_APPLICABLE}
     if any(o.result in (Result.FAIL, Result.ERROR) for o in musts):
         return "not conformant"
-    if musts and all(o.result in unclaimed for o in musts):
+    lacking = profile.needs is not None and profile.needs not in verdict.capabilities
+    if lacking or (musts and all(o.result in unclaimed for o in musts)):
         return "refused"
     return "conformant" if holds(musts) and verdict.tier_decides and not is_open(musts) else "incomplete"

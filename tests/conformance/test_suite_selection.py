@@ -215,20 +215,26 @@ def test_should_and_measure_decide_nothing() -> None:
 
 
 def test_profiles_have_words_of_their_own() -> None:
-    """A profile whose checks were all refused is refused; one failure spoils its own profile only."""
+    """A profile whose checks were all refused, or whose capability is not declared, is refused.
+
+    One failure spoils its own profile only.
+    """
     outcomes = (
         Outcome(check=_check("vol.a"), result=Result.PASS, seconds=0.0),
         Outcome(check=_check("snap.a"), result=Result.FAIL, seconds=0.0),
         Outcome(check=_check("qos.a"), result=Result.REFUSED, seconds=0.0),
         Outcome(check=_check("inc.a"), result=Result.NOT_RUN, seconds=0.0),
+        Outcome(check=_check("cap.a"), result=Result.PASS, seconds=0.0),
     )
-    said = {p.profile.name: p.word for p in by_profile(replace(_verdict(), outcomes=outcomes))}
+    verdict = replace(_verdict(), outcomes=outcomes, capabilities=("snapshots", "changed_blocks", "qos"))
+    said = {p.profile.name: p.word for p in by_profile(verdict)}
 
     assert said == {
         "core": "conformant",
         "snapshots": "not conformant",
         "qos": "refused",
         "incremental": "incomplete",
+        "capacity": "refused",
     }
 
 

@@ -285,6 +285,7 @@ _REQUIRES_BY_CLASS = _patched(
     "    return self.driver if isinstance(self.driver, mixin) else require(self, mixin)",
     "module.Pool.require = by_class",
 )
+_ANY_KEY = _patched(_module("store"), "module.check_key = lambda key: None")
 
 # id -> backend, driver, patch, checks, words, the public bug or the mistake
 LENIENT: dict[str, tuple[str, str, tuple[str, ...], str, str]] = {
@@ -409,5 +410,14 @@ MUTANTS = (
         killed_by=("pool.undeclared_refused",),
         words="but the call succeeded",
         field_bug="the mistake: what a class declares is taken for what the array has",
+    ),
+    Mutant(
+        id="core.keys_are_not_checked",
+        backend="nfs",
+        driver="broken_stores:KeysAreNormalised",
+        patch=_ANY_KEY,
+        killed_by=("store.keys_never_escape",),
+        words="but the call succeeded",
+        field_bug="libvirt CVE-2015-5313 class: a key is made into a path that somebody else owns",
     ),
 )

@@ -95,7 +95,7 @@ def make_verdict(calls: tuple[CallRecord, ...]) -> Maker:
             "seed": 4711,
             "started": 1_795_000_000.0,
             "seconds": 312.4,
-            "capabilities": ("access_control", "snapshots"),
+            "capabilities": ("access_control", "capacity", "changed_blocks", "qos", "snapshots"),
             "artefact": "ab" * 32,
             "outcomes": tuple(outcomes),
         }

@@ -59,7 +59,7 @@ def test_what_it_is_bound_to(make_verdict: Maker) -> None:
         "ACME 5000, firmware 7.2",
     )
     assert (certificate.artefact, certificate.seed, certificate.tier) == ("ab" * 32, 4711, "standard")
-    assert certificate.capabilities == ["access_control", "snapshots"]
+    assert certificate.capabilities == ["access_control", "capacity", "changed_blocks", "qos", "snapshots"]
     assert {"name": "core", "version": "1.0"} in certificate.profiles
     assert certificate.counts["pass"] == len(verdict.outcomes)
     assert certificate.mutation == {"checks": [200, 200], "mutants": [66, 66]}

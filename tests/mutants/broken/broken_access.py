@@ -39,13 +39,6 @@ class RevokeTakesAll(ArrayDriver):
             super().revoke(volume, grant.host, call)
 
 
-class RevokeDoesNotWait(ArrayDriver):
-    """A revoke takes the array's word for it, and looks at no session."""
-
-    def _prove_out(self, talk: Conversation, found: ArrayVolume, host: HostId) -> None:
-        self._still_in(talk, found, host)
-
-
 class ManyWriters(ArrayDriver):
     """A second writer is let in, though the traits say otherwise."""
 

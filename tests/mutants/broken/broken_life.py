@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import functools
-import hashlib
 import subprocess
 import tempfile
 import threading
@@ -103,8 +102,8 @@ class OneProcessOnly(ArrayDriver):
     def open(self, call: Call) -> PoolInfo:
         """Open, and lock out everybody else of this machine."""
         info = super().open(call)
-        name = hashlib.sha256(self.options.url.encode()).hexdigest()[:16]
-        self.lock = (Path(tempfile.gettempdir()) / f"mutant-{name}.lock").open("w")
+        # Beside the authority's file: each driver host has a temporary directory of its own.
+        self.lock = Path(str(self.options.ca)).with_suffix(".lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.owner = True
@@ -153,6 +152,17 @@ class RemembersVolumes(ArrayDriver):
         if volume not in seen:
             seen[volume] = super().get_volume(volume, call)
         return seen[volume]
+
+    def create_volume(self, spec: VolumeSpec, call: Call) -> Volume:
+        """Make it, and keep the answer."""
+        made = super().create_volume(spec, call)
+        self.__dict__.setdefault("seen", {})[spec.id] = made
+        return made
+
+    def delete_volume(self, volume: VolumeId, call: Call) -> None:
+        """Forget it; what others delete is not seen."""
+        super().delete_volume(volume, call)
+        self.__dict__.get("seen", {}).pop(volume, None)
 
 
 class ClosesOnce(ArrayDriver):
@@ -208,11 +218,11 @@ class PythonErrors(ArrayDriver):
 
 
 class NothingWasApplied(ArrayDriver):
-    """Each error claims that nothing was done."""
+    """A create that was done fails, and claims that nothing was done."""
 
-    def delete_volume(self, volume: VolumeId, call: Call) -> None:
-        """Delete, and then fail."""
-        super().delete_volume(volume, call)
+    def create_volume(self, spec: VolumeSpec, call: Call) -> Volume:
+        """Create, and then fail."""
+        super().create_volume(spec, call)
         raise Internal("the connection ended", outcome=Outcome.NOT_APPLIED)
 
 

@@ -99,17 +99,17 @@ class PutLoadsTheBody(_Direct):
 
 
 class UploadsAreLeft(_Direct):
-    """An upload that fails stays where it is, and one that succeeds leaves a copy."""
+    """An upload that fails stays where it is, and one that succeeds leaves a link to it."""
+
+    def _publish(
+        self, folder: tuple[str, ...], name: str, parts: tuple[str, ...], *, if_absent: bool
+    ) -> None:
+        with self._opened.directory(folder) as fd:
+            os.link(name, f"{name}0", src_dir_fd=fd, dst_dir_fd=fd)
+        super()._publish(folder, name, parts, if_absent=if_absent)
 
     def _discard(self, folder: tuple[str, ...], name: str) -> None:
         return
-
-
-class LeftoversAreNotFound(UploadsAreLeft):
-    """What failed puts left is not looked for."""
-
-    def abort_uploads(self, prefix: str, call: Call, *, older_than: float) -> int:
-        return 0
 
 
 class LeftoversAreOnlyCounted(NfsDriver):
@@ -261,19 +261,6 @@ class ListsDirectories(NfsDriver):
         return super().list(inside, call, after=after, limit=limit)
 
 
-class ListsFromMemory(NfsDriver):
-    """The first list of a prefix is kept."""
-
-    def list(
-        self, prefix: str, call: Call, *, after: str | None = None, limit: int = 1000
-    ) -> Page[StoredObject]:
-        kept: dict[object, Page[StoredObject]] = self.__dict__.setdefault("kept", {})
-        where = (prefix, after, limit)
-        if where not in kept:
-            kept[where] = super().list(prefix, call, after=after, limit=limit)
-        return kept[where]
-
-
 class HeadsFromMemory(NfsDriver):
     """What was seen once is there for ever."""
 
@@ -285,7 +272,7 @@ class HeadsFromMemory(NfsDriver):
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         done = super().put(key, body, call, if_absent=if_absent)
-        self.__dict__.get("seen", {}).pop(key, None)
+        self.__dict__.setdefault("seen", {})[key] = done
         return done
 
     def delete(self, key: str, call: Call) -> None:
@@ -358,8 +345,17 @@ class OpensAnything(NfsDriver):
             raise InvalidArgument("the store cannot be opened") from error
 
 
-class ListingTraitLies(ListsFromMemory):
-    """Listings that lag are told to be consistent."""
+class ListingTraitLies(NfsDriver):
+    """The first list of a prefix is kept, and listings are told to be consistent."""
+
+    def list(
+        self, prefix: str, call: Call, *, after: str | None = None, limit: int = 1000
+    ) -> Page[StoredObject]:
+        kept: dict[object, Page[StoredObject]] = self.__dict__.setdefault("kept", {})
+        where = (prefix, after, limit)
+        if where not in kept:
+            kept[where] = super().list(prefix, call, after=after, limit=limit)
+        return kept[where]
 
     def traits(self) -> StoreTraits:
         return replace(super().traits(), listing_consistent=True)

@@ -27,6 +27,8 @@ from bollard.drivers.primary.array.client import ArrayClient, Conversation
 from bollard.drivers.primary.array.objects import ArrayVolume
 from bollard.transfer_objects.ids import HostId, SnapshotId, VolumeId
 
+MIB = 2**20
+
 
 class TrustsAnyCertificate(ArrayDriver):
     """Certificates are not looked at."""
@@ -103,13 +105,13 @@ class LooksThroughTheList(ArrayDriver):
 
 
 class NewSessionPerCall(ArrayDriver):
-    """Each call logs in anew, and none logs out."""
+    """Each call connects and logs in anew, and none closes what it opened."""
 
     @property
     def _client(self) -> ArrayClient:
-        client = super()._client
-        client._token = None
-        return client
+        kept: list[ArrayClient] = self.__dict__.setdefault("clients", [])
+        kept.append(ArrayClient(self.options))
+        return kept[-1]
 
 
 class TraitsChange(ArrayDriver):
@@ -122,13 +124,16 @@ class TraitsChange(ArrayDriver):
 
 
 class CapacityFromMemory(ArrayDriver):
-    """Capacity is what it was when it was first asked for."""
+    """Capacity is remembered in MiB, and from memory it is told as if these were bytes."""
 
     def capacity(self, call: Call) -> Capacity:
-        """Remember."""
-        if "kept" not in self.__dict__:
-            self.kept = super().capacity(call)
-        return self.kept
+        """Ask the first time, and remember."""
+        kept: Capacity | None = self.__dict__.get("kept")
+        if kept is not None:
+            return kept
+        now = super().capacity(call)
+        self.kept = Capacity(total=now.total // MIB, used=now.used // MIB)
+        return now
 
 
 class RevokesOnClose(ArrayDriver):
