@@ -15,7 +15,18 @@ from .plan import Exchange, FaultsNotHit
 from .ssh import SshProxy
 from .tcp import TcpProxy
 
-__all__ = ["MUTATING", "Exchange", "Fault", "FaultKind", "FaultProxy", "FaultsNotHit", "Proxy"]
+__all__ = [
+    "MUTATING",
+    "Exchange",
+    "Fault",
+    "FaultKind",
+    "FaultProxy",
+    "FaultsNotHit",
+    "HttpProxy",
+    "Proxy",
+    "SshProxy",
+    "TcpProxy",
+]
 
 
 class FaultProxy:

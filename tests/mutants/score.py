@@ -66,13 +66,16 @@ class Score:
     @property
     def killing(self) -> Mapping[str, list[str]]:
         """The mutants that each check kills."""
-        killers = {c for t in self.trials for c in t.killers} | self.musts
-        return {c: [t.mutant.id for t in self.trials if c in t.killers] for c in sorted(killers)}
+        found: dict[str, list[str]] = {check: [] for check in sorted(self.musts)}
+        for trial in self.trials:
+            for check in trial.killers:
+                found.setdefault(check, []).append(trial.mutant.id)
+        return found
 
     @property
     def idle(self) -> list[str]:
         """The MUST checks that kill nothing."""
-        return sorted(c for c in self.musts if not self.killing[c])
+        return [check for check, mutants in self.killing.items() if check in self.musts and not mutants]
 
     @property
     def perfect(self) -> bool:

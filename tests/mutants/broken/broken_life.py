@@ -249,7 +249,10 @@ class LeavesProcesses(ArrayDriver):
 
     def open(self, call: Call) -> PoolInfo:
         """Start a helper."""
-        _helpers.append(subprocess.Popen(["sleep", "30"]))
+        # With our output it would keep whoever reads that from ending.
+        _helpers.append(
+            subprocess.Popen(["sleep", "30"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
         return super().open(call)
 
 

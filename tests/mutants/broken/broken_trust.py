@@ -25,6 +25,7 @@ from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.array import client as array_client
 from bollard.drivers.primary.array.client import ArrayClient, Conversation
 from bollard.drivers.primary.array.objects import ArrayVolume
+from bollard.drivers.primary.array.options import ArrayOptions
 from bollard.transfer_objects.ids import HostId, SnapshotId, VolumeId
 
 MIB = 2**20
@@ -40,7 +41,10 @@ class TrustsAnyCertificate(ArrayDriver):
 
 
 class IgnoresDeadlines(ArrayDriver):
-    """A call takes as long as the backend likes."""
+    """A call takes as long as the backend likes, or until a time-out of the driver's own."""
+
+    def __init__(self, options: ArrayOptions) -> None:
+        super().__init__(dataclasses.replace(options, timeout=8.0))
 
     @property
     def _client(self) -> Any:  # no client, and used as one
@@ -132,7 +136,7 @@ class CapacityFromMemory(ArrayDriver):
         if kept is not None:
             return kept
         now = super().capacity(call)
-        self.kept = Capacity(total=now.total // MIB, used=now.used // MIB)
+        self.kept = Capacity(total=now.total // MIB, used=now.used // MIB, provisioned=now.provisioned // MIB)
         return now
 
 

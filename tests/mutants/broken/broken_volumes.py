@@ -350,5 +350,5 @@ class PassesOnWhatItIsTold(ArrayDriver):
 
     def __init__(self, options: ArrayOptions) -> None:
         """Open nothing."""
-        answers._without = lambda _secrets, text: text
+        answers._without = lambda secrets, text: text  # noqa: ARG005 - the name is part of its type
         super().__init__(options)
