@@ -17,7 +17,6 @@ OWN = ("array", "qcow2", "nfs", "s3", "swift", "hypervisor")
 # What an own driver is allowed not to hold, and why.
 TOLERATED = {
     "static.import_is_cheap",  # httpx takes its time
-    "fault.cancel_honoured",  # SHOULD: the array driver sits in a socket until its deadline
 }
 
 

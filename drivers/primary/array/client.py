@@ -150,7 +150,13 @@ class ArrayClient:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         try:
             with self._http.stream(
-                method, path, params=query, json=body, headers=headers, timeout=seconds
+                method,
+                path,
+                params=query,
+                json=body,
+                headers=headers,
+                timeout=seconds,
+                extensions={"cancel": call.cancel},
             ) as response:
                 return _read(response, f"{method} {path}", writes=method != "GET")
         except _NOT_SENT as error:
@@ -282,6 +288,8 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:
+    if call.cancel.is_set():
+        return DeadlineExceeded(f"{what}: the call was cancelled", outcome=outcome)
     if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
         return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
     return Unavailable(f"{what}: no answer from the array ({type(error).__name__})", outcome=outcome)

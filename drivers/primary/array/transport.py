@@ -4,12 +4,15 @@ httpx counts its timeouts anew for each read, so a server that sends one byte no
 caller for as long as it likes (measured with a 100 KiB header at a byte per second: a day). Here the
 time of each read is what is left:
 
-    httpx.Client ── timeout=5 ──> Transport ── "until t+5" ──> httpcore ──> Stream.read: until - now
+    httpx.Client ── timeout=5, cancel ──> Transport ── Until(t+5) ──> httpcore ──> Stream.read: until - now
+
+A read looks up twice a second whether its call was cancelled: a silent array held one for 20 s.
 """
 
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,10 +21,26 @@ import httpcore
 import httpx
 
 _SOON = 1e-3  # seconds; a socket timeout of 0 would mean "non-blocking"
+_LOOK_UP = 0.5  # seconds
+
+
+class Until(float):
+    """A point in time on the monotonic clock, and what ends the wait for it; httpcore passes both on."""
+
+    cancel: threading.Event
+
+    @classmethod
+    def after(cls, seconds: float, cancel: threading.Event) -> Until:
+        """Return the point in time so many seconds from now."""
+        until = cls(time.monotonic() + seconds)
+        until.cancel = cancel
+        return until
 
 
 class WholeExchangeTransport(httpx.BaseTransport):
     """Runs each exchange within the request's `timeout`, whatever the server does.
+
+    A request carries the extension "cancel", an event that ends it.
 
     Args:
         tls: how servers are verified.
@@ -38,7 +57,7 @@ class WholeExchangeTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the answer's body is still to be read."""
         seconds = request.extensions["timeout"]["read"]
-        until = time.monotonic() + seconds
+        until = Until.after(seconds, request.extensions["cancel"])
         times = {"pool": seconds, "connect": until, "read": until, "write": until}
         url = request.url
         answer = self._pool.handle_request(
@@ -93,7 +112,15 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout))
+        if not isinstance(timeout, Until):
+            return self._stream.read(max_bytes, _left(timeout))
+        while True:
+            left = _left(timeout) or _SOON
+            try:
+                return self._stream.read(max_bytes, min(left, _LOOK_UP))
+            except httpcore.ReadTimeout:
+                if left <= _LOOK_UP or timeout.cancel.is_set():
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout))
