@@ -2,7 +2,8 @@
 
 `make mutants` writes conformance/mutation_score.json; a report without the file says nothing of it.
 
-    {"checks": [n, n], "mutants": [m, m], "by_check": {"vol.clone_equals_source": ["clone_empty"]}}
+    {"checks": {"total": n, "killing": n}, "mutants": {"total": m, "killed": m},
+     "by_check": {"vol.clone_equals_source": ["array.clone_empty"]}, ...}
 """
 
 from __future__ import annotations
@@ -35,10 +36,9 @@ def mutation_score(path: Path = FILE) -> MutationScore | None:
     if not path.exists():
         return None
     value = json.loads(path.read_bytes())
-    if value["mutants"][1] == 0:
-        return None  # nothing was measured yet
+    checks, mutants = value["checks"], value["mutants"]
     return MutationScore(
-        checks=(value["checks"][0], value["checks"][1]),
-        mutants=(value["mutants"][0], value["mutants"][1]),
-        by_check={check: tuple(killed) for check, killed in value.get("by_check", {}).items()},
+        checks=(checks["killing"], checks["total"]),
+        mutants=(mutants["killed"], mutants["total"]),
+        by_check={check: tuple(killed) for check, killed in value["by_check"].items()},
     )

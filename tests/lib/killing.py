@@ -28,7 +28,7 @@ from bollard.cli.conformance import app
 from bollard.conformance.hosting.resources import processes
 from kill_backends import Backend, Inventory
 
-_TEMPLATE = b"bollard.conformance.hosting.template"
+_TEMPLATE, _SERVER = b"bollard.conformance.hosting.template", b"bollard.conformance.hosting.server"
 _PATIENCE = 90.0  # seconds for a suite to end, and for `clean` to say that all is gone
 _VANISH = 10.0  # seconds for processes of a dead run to end
 
@@ -132,8 +132,10 @@ def _kill_host(suite: subprocess.Popen[bytes], kill: Kill) -> None:
     found: list[int] = []
 
     def look() -> bool:
-        templates = [pid for pid in _children({suite.pid}) if _TEMPLATE in _read(pid, "cmdline")]
-        found[:] = _children(set(templates))
+        # Forked from a template, or spawned: where coverage is measured all are.
+        own = {pid: _read(pid, "cmdline") for pid in _children({suite.pid})}
+        found[:] = _children({pid for pid, line in own.items() if _TEMPLATE in line})
+        found.extend(pid for pid, line in own.items() if _SERVER in line)
         return bool(found) or suite.poll() is not None
 
     assert _until(look, _PATIENCE), f"{kill}: the suite has no driver host"

@@ -9,6 +9,7 @@ import pytest
 
 import run
 from bollard.conformance.model import Tier
+from bollard.conformance.reports import mutation_score
 from catalogue import Mutant, known_checks, run_wide
 from score import Score, Trial, findings
 from suite import Run, joined, selected, tier_of
@@ -97,6 +98,17 @@ def test_score_file_has_what_reports_show() -> None:
     assert found["mutants"] == {"total": 1, "killed": 1}
     assert found["by_check"] == {"a.one": ["m"]}
     assert found["by_mutant"]["m"]["killers"] == ["a.one"]
+
+
+def test_reports_read_the_score_file(tmp_path: Path) -> None:
+    """What `run.py --json` writes is what a report shows."""
+    found = Score(trials=(trial(one="fail"), trial("s", one="pass")), musts=frozenset({"a.one", "a.two"}))
+    path = tmp_path / "score.json"
+    path.write_text(json.dumps(found.to_json("1.2")))
+    read = mutation_score(path)
+    assert read is not None
+    assert (read.checks, read.mutants) == ((1, 2), (1, 2))
+    assert read.by_check["a.one"] == ("m",)
 
 
 def test_healthy_twins_are_run_once() -> None:
