@@ -68,7 +68,14 @@ class ClusterClient:
         seconds, what = call.remaining(self._timeout), f"{method} {path}"
         headers = {"X-Request-Id": quote(call.request_id, safe="")[:128]}
         try:
-            response = self._http.request(method, path, json=body, headers=headers, timeout=seconds)
+            response = self._http.request(
+                method,
+                path,
+                json=body,
+                headers=headers,
+                timeout=seconds,
+                extensions={"cancel": call.cancel},
+            )
         except _NOT_SENT as error:
             raise _lost(call, what, error, Outcome.NOT_APPLIED) from error
         except _BROKEN as error:
@@ -99,6 +106,8 @@ def _base_url(text: str) -> str:
 
 
 def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:
+    if call.cancel.is_set():
+        return DeadlineExceeded(f"{what}: the call was cancelled", outcome=outcome)
     if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
         return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
     return Unavailable(f"{what}: no answer from the cluster ({type(error).__name__})", outcome=outcome)
