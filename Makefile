@@ -35,16 +35,13 @@ setup: .make/venv
 demo: setup
 	@$(BIN)/bollard demo
 
-# A developer's run leaves the tests marked `slow` and the mutants to CI. They run without coverage: it makes the 20,000
+# A developer's run leaves the tests marked `slow` to CI. They run without coverage: it makes the 20,000
 # histories of the archive three times slower, and shows no line that the others do not reach.
 SLOW := $(filter true,$(CI))
-
-MUTANTS := $(BIN)/python tests/mutants/run.py --jobs $(JOBS)
 
 test: setup
 	$(BIN)/pytest -n $(JOBS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 	$(if $(SLOW),$(BIN)/pytest -n $(JOBS) -m slow $(ARGS))
-	$(if $(SLOW),$(MUTANTS))
 
 check: setup .typing/bollard
 	$(BIN)/ruff format --check .
@@ -58,7 +55,7 @@ check: setup .typing/bollard
 	$(BIN)/mkdocs --quiet build --strict
 
 mutants: setup
-	$(MUTANTS) --json conformance/mutation_score.json
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --json conformance/mutation_score.json
 
 bench: setup
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -224,7 +224,7 @@ class VmSnapshots:
             staged.rename(target)
             sync_directory(target.parent)
             disk["address"]["path"] = str(target)
-        machine["reverting"] = None
+        machine.pop("reverting", None)
         with self._records.together():
             self._machines.save(machine)
             self._clear_current(machine["id"])

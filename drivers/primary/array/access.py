@@ -83,7 +83,8 @@ class ArrayAccess(ArrayVolumes, Chap):
         with contextlib.suppress(NotFound):  # the volume was deleted at the same time
             initiators = {held.initiator for held in self._held(talk, found) if held.host == host}
             self._prove_out(talk, found, host)
-            for initiator in initiators:
+            # None: a grant that was killed after it had registered the host leaves an initiator of no use.
+            for initiator in initiators or self._initiators_named(talk, host):
                 with contextlib.suppress(InUse):  # the host has other volumes
                     delete_if_there(talk, "initiators", initiator)
 
@@ -108,6 +109,10 @@ class ArrayAccess(ArrayVolumes, Chap):
 
     def _initiator_of(self, talk: Conversation, iqn: str) -> Json | None:
         return next(talk.items("/initiators", iqn=iqn), None)
+
+    def _initiators_named(self, talk: Conversation, host: HostId) -> set[str]:
+        shown = talk.items("/initiators", name=host)
+        return {member(one, "id", str) for one in shown if member(one, "name", str) == host}
 
     def _registered(self, talk: Conversation, host: Host, secret: Secret) -> str:
         """Return the array's id of the host's initiator, which has the host's secret from now on."""

@@ -108,6 +108,18 @@ def test_read_only_grants_cannot_write(driver):
     driver.revoke(WEB, host().id, call())
 
 
+def test_revoke_forgets_a_host_whose_grant_was_killed(driver):
+    """Registered and never granted: who revokes what the grant was about leaves no initiator behind."""
+    driver.create_volume(spec(), call())
+    talk = driver._client.talk(call())
+    for name in ("killed", "other"):
+        body = {"iqn": host(name).iqn, "name": name, "chap_user": name, "chap_secret": "0123456789abcdef"}
+        talk.post("/initiators", body)
+    driver.revoke(WEB, HostId("killed"), call())
+    assert list(talk.items("/initiators", name="killed")) == []
+    assert len(list(talk.items("/initiators", name="other"))) == 1
+
+
 def test_revoke_cuts_a_live_session(driver):
     """After revoke returned, the open connection is dead, no new one opens, and the host is forgotten."""
     driver.create_volume(spec(), call())
