@@ -51,7 +51,9 @@ class Access:
 
     def initiators(self, arguments: dict[str, str]) -> Json:
         """All initiators, or the one with an IQN."""
-        return self._core.page("initiators", Query(arguments, {"iqn": "iqn", "name": "name"}), self._show_initiator)
+        return self._core.page(
+            "initiators", Query(arguments, {"iqn": "iqn", "name": "name"}), self._show_initiator
+        )
 
     def _show_initiator(self, row: sqlite3.Row) -> Json:
         groups = self._core.db.all("SELECT grp FROM members WHERE initiator = ?", row["id"])
