@@ -84,6 +84,7 @@ def _offer(site: Path, target: str) -> str:
     info = site / "mutant-1.0.dist-info"
     info.mkdir()
     metadata = "Metadata-Version: 2.4\nName: mutant\nVersion: 1.0\nSummary: A broken driver\n"
+    metadata += "Requires-Python: >=3.11\nLicense-Expression: Apache-2.0\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")
     (info / "entry_points.txt").write_text(f"[bollard.drivers]\n{name} = {target}\n", encoding="utf-8")
     return name
