@@ -56,13 +56,14 @@ def _broken(result: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("backend", OWN)
 def test_own_drivers_are_conformant(backend: str, tmp_path: Path) -> None:
     """Each of our drivers passes tier standard, and leaves nothing behind."""
-    # No measure of speed: another test has the other core. Alone the longest takes about seven minutes.
+    # No measure of speed: another test has the other core, and the array's run took over 600 s beside it.
     code, result = _run(backend, tmp_path, 1500)
 
     if backend == "s3" and set(_broken(result)) == {RACY_ON_MOTO}:
         (tmp_path / "again").mkdir()
         code, result = _run(backend, tmp_path / "again", 300, "--select", RACY_ON_MOTO)
-        assert _broken(result) == {}
+        assert (code, _broken(result)) == (0, {})
+        assert {c["id"]: c["result"] for c in result["checks"]}[RACY_ON_MOTO] == "pass"
         return
     assert _broken(result) == {}
     assert code == 0
