@@ -21,6 +21,9 @@ BESIDE := $(foreach directory,tests bench,$(if $(wildcard $(directory)/*.py),$(d
 # `bollard` maps to the repository root, which type checkers understand only through a directory of that name.
 MYPY := MYPYPATH=.typing $(BIN)/mypy
 
+# libvirt-python is compiled against the machine's libvirt; without libvirt-dev the rest still works.
+LIBVIRT = $(shell pkg-config --exists libvirt && echo ,libvirt)
+
 # Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHON
@@ -77,7 +80,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Bollard needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev$(LIBVIRT)]'
 	@touch $@
 
 .typing/bollard:

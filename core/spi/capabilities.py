@@ -29,6 +29,14 @@ class Capability(StrEnum):
     ADOPT = "adopt"
     TEMPLATE_CACHE = "template_cache"
     CAPACITY = "capacity"
+    # Of hypervisors (hypervisor_mixins.py).
+    VM_POWER = "vm_power"
+    VM_DISKS = "vm_disks"
+    DISK_RESIZE = "disk_resize"
+    VM_MIGRATION = "vm_migration"
+    VM_SNAPSHOT_METADATA = "vm_snapshot_metadata"
+    OVERLAYS = "overlays"
+    BACKUPS = "backups"
 
 
 # CloudStack's `caps` keys (DataStoreCapabilities) and the capability that makes each one true.

@@ -11,7 +11,7 @@ from .capabilities import Capability
 
 # (major, minor). A new optional mix-in is a minor; a new mandatory method is a major. Core supports
 # the present and the previous major.
-SPI_VERSION = (1, 0)
+SPI_VERSION = (1, 1)
 
 O = TypeVar("O")  # noqa: E741 - reads as "options" wherever it is used
 

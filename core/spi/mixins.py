@@ -29,6 +29,7 @@ from typing import ClassVar, Protocol
 from ...transfer_objects.ids import HostId, SnapshotId, TemplateId, VolumeId
 from .call import Call
 from .capabilities import Capability
+from .hypervisor_mixins import HYPERVISOR_MIXINS
 from .location import Location
 from .model import (
     Capacity,
@@ -336,4 +337,5 @@ MIXINS: tuple[type, ...] = (
     Adopts,
     TemplateCache,
     ReportsCapacity,
+    *HYPERVISOR_MIXINS,
 )

@@ -1,0 +1,242 @@
+"""What a hypervisor can do beyond the mandatory part: one mix-in each, inheriting it declares it.
+
+PowersVms          start, stop               revert of a stopped VM to a snapshot with memory starts it first
+ShowsDisks         which object is which disk
+ResizesDisks       the guest sees the new size
+MigratesVms        to another host, alone or with its disks
+SnapshotMetadata   what the hypervisor knows about snapshots leaves before a stop or migration, and returns
+Overlays           disk-only snapshots of all disks at one instant, as files; merged again
+Backups            a point in time of running disks over NBD, with what has changed since a checkpoint
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...transfer_objects.ids import HostId, VmId, VmSnapshotId
+from .call import Call
+from .capabilities import Capability
+from .location import FileLocation, Location, NbdLocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmDisk:
+    """A disk of a VM.
+
+    Attributes:
+        device: what the hypervisor calls it ("vda"); the guest may call it otherwise.
+        object_id: of the volume, as it was attached; "" if it was not attached through Bollard.
+        location: the image that is written now: an overlay, if there is one.
+        size: bytes that the guest sees.
+    """
+
+    device: str
+    object_id: str
+    location: Location
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSnapshotMetadata:
+    """What a hypervisor knows about a snapshot beside its data.
+
+    Attributes:
+        parent: None for a root of the tree.
+        text: the hypervisor's own form (libvirt: domain snapshot XML), kept as it is.
+    """
+
+    snapshot: VmSnapshotId
+    parent: VmSnapshotId | None
+    current: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupDisk:
+    """One disk of a running backup.
+
+    Attributes:
+        location: the point in time, as an export that is read-only.
+        bitmap: NBD meta context that tells what has changed since the base; "" for a full.
+    """
+
+    location: NbdLocation
+    bitmap: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """From when on the hypervisor tracks what a disk's guest writes.
+
+    Attributes:
+        name: of checkpoint and bitmap: [a-z0-9-], at most 64.
+        device: the disk.
+        text: the hypervisor's own form (libvirt: domain checkpoint XML without the domain); it is kept
+            beside the snapshot, since the hypervisor forgets it when the VM is defined anew.
+    """
+
+    name: str
+    device: str
+    text: str
+
+
+class PowersVms(ABC):
+    """[cap.vm-power] Starts and stops VMs."""
+
+    provides: ClassVar = Capability.VM_POWER
+
+    @abstractmethod
+    def start_vm(self, vm: VmId, call: Call) -> None:
+        """Start it; [power.start-twice] a VM that runs already MUST be fine."""
+
+    @abstractmethod
+    def stop_vm(self, vm: VmId, call: Call, *, force: bool = False) -> None:
+        """Ask the guest to shut down, or cut its power; [power.stop-twice] stopped already is fine.
+
+        [power.stop-asked] Without `force` the guest's own caches MUST reach the disks; a guest that does
+        not stop within the call's deadline gives `DeadlineExceeded` and runs on.
+        """
+
+
+class ShowsDisks(ABC):
+    """[cap.vm-disks] Tells the disks of a VM."""
+
+    provides: ClassVar = Capability.VM_DISKS
+
+    @abstractmethod
+    def vm_disks(self, vm: VmId, call: Call) -> Sequence[VmDisk]:
+        """Return its disks in the order of their devices; of a stopped VM those that it will start with."""
+
+
+class ResizesDisks(ABC):
+    """[cap.disk-resize] Grows a disk of a VM that may be running."""
+
+    provides: ClassVar = Capability.DISK_RESIZE
+
+    @abstractmethod
+    def resize_disk(self, vm: VmId, device: str, size: int, call: Call) -> None:
+        """Grow to `size` bytes. [resize.guest-sees] A running guest MUST see it when this returns.
+
+        [resize.no-shrink] A smaller size MUST give `InvalidArgument` and change nothing: libvirt's
+        blockResize shrinks without a word.
+        """
+
+
+class MigratesVms(ABC):
+    """[cap.vm-migration] Moves a running VM to another host."""
+
+    provides: ClassVar = Capability.VM_MIGRATION
+
+    @abstractmethod
+    def migrate_vm(
+        self, vm: VmId, host: HostId, call: Call, *, disks: Mapping[str, FileLocation] | None = None
+    ) -> None:
+        """Move it live; on failure it MUST run on where it was.
+
+        Args:
+            disks: new images by device for disks that move along; they exist, empty and of the right size.
+        """
+
+
+class KeepsSnapshotMetadata(ABC):
+    """[cap.vm-snapshot-metadata] The hypervisor keeps a register of snapshots that can leave and return."""
+
+    provides: ClassVar = Capability.VM_SNAPSHOT_METADATA
+
+    @abstractmethod
+    def vm_snapshot_metadata(self, vm: VmId, call: Call) -> Sequence[VmSnapshotMetadata]:
+        """Return what is registered, parents first."""
+
+    @abstractmethod
+    def drop_vm_snapshot_metadata(self, vm: VmId, call: Call) -> None:
+        """Empty the register; [metadata.data] the snapshots' data MUST stay. Repeatable."""
+
+    @abstractmethod
+    def restore_vm_snapshot_metadata(
+        self, vm: VmId, metadata: Sequence[VmSnapshotMetadata], call: Call
+    ) -> None:
+        """Register again, parents first, and mark the current one; what is registered already is fine."""
+
+
+class Overlays(ABC):
+    """[cap.overlays] Disk-only snapshots as files: the old image becomes the snapshot, writes go on above it.
+
+    before     base <── guest            after     base <── overlay <── guest
+    """
+
+    provides: ClassVar = Capability.OVERLAYS
+
+    @abstractmethod
+    def add_overlays(
+        self, vm: VmId, overlays: Mapping[str, FileLocation], call: Call, *, quiesce: bool = False
+    ) -> None:
+        """Put a new overlay on each of these devices, all at one instant, or on none.
+
+        [overlay.repeat] An overlay that is in place already MUST be fine. [overlay.fails-clean] On failure
+        the VM MUST write where it wrote before, and no new file be left. `quiesce` on a VM whose agent does
+        not answer gives `Unavailable`, not applied.
+        """
+
+    @abstractmethod
+    def merge_image(self, vm: VmId, device: str, top: FileLocation, base: FileLocation, call: Call) -> None:
+        """Bring all from `top` down to `base` into `base`, which then takes `top`'s place in the chain.
+
+        The files in between and `top` are left for the caller to remove. [merge.goes-on] A running guest
+        MUST write on meanwhile. [merge.repeat] A chain without `top` MUST be fine: it was merged.
+        `call.progress` gets bytes done and of all.
+        """
+
+
+class Backups(ABC):
+    """[cap.backups] Points in time of disks, with what has changed since a checkpoint."""
+
+    provides: ClassVar = Capability.BACKUPS
+
+    @abstractmethod
+    def begin_backup(
+        self, vm: VmId, device: str, call: Call, *, checkpoint: str, since: str | None = None
+    ) -> BackupDisk:
+        """Cut now, and serve that instant until `end_backup`; `checkpoint` begins at the same instant.
+
+        [backup.instant] What is served MUST be one instant, whatever the guest writes meanwhile.
+        [backup.changed] Every byte that differs from the instant of `since` MUST be in the bitmap.
+        [backup.repeat] Called again with the same checkpoint while it runs it MUST return the same backup.
+
+        Raises:
+            NotFound: `since` is not there, or its bitmap is lost or inconsistent (not applied).
+            Busy: another job runs on the VM.
+            Unsupported: the versions of libvirt and QEMU are too old; the message names them.
+        """
+
+    @abstractmethod
+    def end_backup(self, vm: VmId, device: str, call: Call, *, keep: bool) -> None:
+        """Stop serving. `keep` False takes the checkpoint of this backup away as well. Repeatable."""
+
+    @abstractmethod
+    def checkpoints(self, vm: VmId, call: Call) -> Sequence[Checkpoint]:
+        """Return those whose bitmaps are whole, oldest first: others MUST NOT be returned."""
+
+    @abstractmethod
+    def restore_checkpoints(self, vm: VmId, checkpoints: Sequence[Checkpoint], call: Call) -> Sequence[str]:
+        """Register again after a start, attach or migration; returns the names whose bitmaps are gone.
+
+        [checkpoint.verified] One whose bitmap is missing or inconsistent MUST NOT be registered.
+        """
+
+    @abstractmethod
+    def delete_checkpoint(self, vm: VmId, device: str, name: str, call: Call) -> None:
+        """Take it away with its bitmap, whole or broken, registered or not. Repeatable."""
+
+
+HYPERVISOR_MIXINS: tuple[type, ...] = (
+    PowersVms,
+    ShowsDisks,
+    ResizesDisks,
+    MigratesVms,
+    KeepsSnapshotMetadata,
+    Overlays,
+    Backups,
+)
