@@ -38,13 +38,14 @@ setup: .make/venv
 demo: setup
 	@$(BIN)/bollard demo
 
-# A developer's run leaves the tests marked `slow` to CI. They run without coverage: it makes the 20,000
+# A developer's run leaves the tests marked `slow` and the mutants to CI. They run without coverage: it makes the 20,000
 # histories of the archive three times slower, and shows no line that the others do not reach.
 SLOW := $(filter true,$(CI))
 
 test: setup
 	$(BIN)/pytest -n $(JOBS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 	$(if $(SLOW),$(BIN)/pytest -n $(JOBS) -m slow $(ARGS))
+	$(if $(SLOW),$(BIN)/python tests/mutants/run.py --jobs $(JOBS))
 
 check: setup .typing/bollard
 	$(BIN)/ruff format --check .

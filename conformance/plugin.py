@@ -11,6 +11,7 @@ import importlib
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +25,7 @@ from .judge import judge_call, with_known
 from .lab import Notes
 from .model import Check, Outcome, Result, Tier
 from .plain import dump_outcome, joined, load_outcome
-from .registry import ATTRIBUTE, CHECKS, check_modules
+from .registry import ATTRIBUTE, CHECKS, checks_by_module
 from .reproducer import reproducer_for_check
 from .selection import Selection, parse_select, parse_shard, require_known
 from .settings import KnownFailure, SuiteSettings, load_settings
@@ -77,7 +78,17 @@ def pytest_configure(config: pytest.Config) -> None:
     except (StorageError, PluginError) as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(fixtures, "bollard-fixtures")
-    config.args[:] = [str(CHECKS / f"{name}.py") for name in check_modules()]
+    config.args[:] = [str(path) for path in _files(config.stash[run_key].selection)]
+
+
+def _files(selection: Selection) -> list[Path]:
+    """Return the modules that have a check of this run: to collect all of them takes 0.5 s."""
+    chosen = {check.id for check in selection.chosen()}
+    return [
+        CHECKS / f"{name}.py"
+        for name, checks in checks_by_module().items()
+        if any(check.id in chosen for check in checks)
+    ]
 
 
 def _run(config: pytest.Config) -> Run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,13 +68,21 @@ def check_modules() -> list[str]:
     return sorted(path.stem for path in CHECKS.glob("[a-z]*.py"))
 
 
+@cache
+def checks_by_module() -> Mapping[str, tuple[Check, ...]]:
+    """Return the checks of each module; imported once, whatever asks how often (each run: eight times)."""
+    package = __package__ or ""
+    return {
+        name: tuple(
+            getattr(value, ATTRIBUTE)
+            for value in vars(importlib.import_module(f"{package}.checks.{name}")).values()
+            if hasattr(value, ATTRIBUTE)
+        )
+        for name in check_modules()
+    }
+
+
 def all_checks() -> list[Check]:
     """Return every check of every kind, sorted by id."""
-    package = __package__ or ""
-    found = [
-        getattr(value, ATTRIBUTE)
-        for name in check_modules()
-        for value in vars(importlib.import_module(f"{package}.checks.{name}")).values()
-        if hasattr(value, ATTRIBUTE)
-    ]
+    found = [check for checks in checks_by_module().values() for check in checks]
     return sorted(found, key=lambda c: c.id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ..core.plugins import describe_drivers, kind_of, load_driver
+from ..core.plugins import describe_driver, kind_of, load_driver
 from ..core.pool import Pool, open_pool
 from ..core.redact import secrets_of
 from ..core.spi import (
@@ -166,17 +166,17 @@ def _arguments(settings: SuiteSettings, config: Path | None, options: RunOptions
 
 def _verdict(settings: SuiteSettings, options: RunOptions, run: plugin.Run, started: float) -> Verdict:
     ended = time.time()
-    info = next((i for i in describe_drivers() if i.name == settings.driver), None)
+    info = describe_driver(settings.driver)
     return Verdict(
         driver=settings.driver,
-        distribution=info.distribution if info else "",
+        distribution=info.distribution,
         kind=run.selection.kind,
         tier=options.tier,
         run=",".join(run.runs),
         seed=options.seed or 0,
         started=started,
         seconds=ended - started,
-        capabilities=info.capabilities if info else (),
+        capabilities=info.capabilities,
         artefact=artefact_of(settings.driver),
         outcomes=tuple(plugin.all_outcomes(run, ended=ended)),
     )

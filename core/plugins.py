@@ -185,10 +185,11 @@ def kind_of(cls: type[AnyDriver]) -> str:
 
 def describe_drivers() -> list[DriverInfo]:
     """Return every driver with version, SPI and capabilities, or why it cannot be loaded."""
-    return [_describe(name) for name in driver_names()]
+    return [describe_driver(name) for name in driver_names()]
 
 
-def _describe(name: str) -> DriverInfo:
+def describe_driver(name: str) -> DriverInfo:
+    """Return one driver's version, SPI and capabilities, or why it cannot be loaded."""
     origin = "registered in process" if name in _registered else ", ".join(map(_distribution, _entries(name)))
     try:
         cls = load_driver(name)

@@ -9,8 +9,10 @@ are accepted. Its backends are global to the process, so two ``S3Simulator`` in 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,19 +22,41 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import get_input_stream
 
 from .http_server import KeepAliveHandler
 from .s3_defects import S3Defects, S3WithDefects
 from .serving import HttpSimulator, serve
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _ACCOUNT = "123456789012"  # the one that moto gives to unknown credentials
 
 
 class _Handler(KeepAliveHandler, MotoRequestHandler):
     """moto's handling of header names on connections that stay open."""
+
+
+class _OneAtATime:
+    """moto, asked one question at a time.
+
+    It reads a part's spooled file to answer an upload and a listing, and both move the one position in it:
+    asked at once, 1 of 3 runs of the suite got the digest of half a part, or a read from a closed file. The
+    body comes before the turn, so that a client that stalls holds up nobody.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._turn = threading.Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        environ["wsgi.input"] = io.BytesIO(get_input_stream(environ).read())
+        with self._turn:
+            answer = Response.from_app(self._app, environ, buffered=True)
+        return answer(environ, start)
 
 
 class S3Simulator(HttpSimulator):
@@ -60,7 +84,7 @@ class S3Simulator(HttpSimulator):
         backend = get_backend("s3")[_ACCOUNT]["aws"]
         for bucket in self._buckets:
             backend.create_bucket(bucket, "us-east-1")
-        return S3WithDefects(DomainDispatcherApplication(create_backend_app), self.defects)
+        return S3WithDefects(_OneAtATime(DomainDispatcherApplication(create_backend_app)), self.defects)
 
     def close_state(self) -> None:
         """Frees the memory of all objects."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import Fault, FaultProxy, Proxy
+from .ssh import SshProxy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +68,7 @@ def _proxy(given: argparse.Namespace) -> Proxy:
         return FaultProxy.tcp(parts.hostname, parts.port, listen=given.port)
     if parts.scheme != "ssh" or not (parts.username and given.key and given.host_key):
         raise ValueError("--upstream is http, https, tcp, or ssh://USER@HOST:PORT with --key and --host-key")
-    return FaultProxy.ssh(
+    return SshProxy(
         parts.hostname,
         parts.port,
         username=parts.username,

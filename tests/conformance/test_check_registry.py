@@ -30,6 +30,12 @@ def test_no_check_is_lost() -> None:
     assert {kind: sum(kind in one.kinds for one in all_checks()) for kind in KINDS} == PER_KIND
 
 
+def test_each_check_has_its_words() -> None:
+    """A check's first paragraph is a sentence."""
+    short = [one.id for one in all_checks() if not one.contract.endswith(".") or len(one.contract) < 25]
+    assert short == []
+
+
 def test_each_check_tests_a_sentence_of_the_contract() -> None:
     """The rule that a check names stands in a docstring of the SPI."""
     assert {one.rule for one in all_checks()} <= RULES

@@ -19,11 +19,6 @@ TOLERATED = {
     "static.import_is_cheap",  # httpx takes its time
 }
 
-# In one of three runs on a loaded machine: "part 1 reached the store changed". moto reads a part's file from
-# several threads, which move one another's position in it ("I/O operation on closed file" is in its log).
-# Once more, alone; open, see the closing note of issue 3.
-RACY_ON_MOTO = "store.abort_spares_live_put"
-
 
 def _run(backend: str, home: Path, seconds: int, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run the suite as a vendor does, and return exit code and result."""
@@ -59,12 +54,6 @@ def test_own_drivers_are_conformant(backend: str, tmp_path: Path) -> None:
     # No measure of speed: another test has the other core, and the array's run took over 600 s beside it.
     code, result = _run(backend, tmp_path, 1500)
 
-    if backend == "s3" and set(_broken(result)) == {RACY_ON_MOTO}:
-        (tmp_path / "again").mkdir()
-        code, result = _run(backend, tmp_path / "again", 300, "--select", RACY_ON_MOTO)
-        assert (code, _broken(result)) == (0, {})
-        assert {c["id"]: c["result"] for c in result["checks"]}[RACY_ON_MOTO] == "pass"
-        return
     assert _broken(result) == {}
     assert code == 0
     assert result["verdict"].startswith("CONFORMANT: ")
@@ -72,10 +61,9 @@ def test_own_drivers_are_conformant(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", OWN)
+@pytest.mark.parametrize("backend", ["array", "qcow2"])
 def test_nothing_fails_in_smoke(backend: str, tmp_path: Path) -> None:
-    """Nothing fails in tier smoke of each of our drivers."""
+    """Nothing fails in tier smoke of a managed and a host driver; the others' is in their tier standard."""
     code, result = _run(backend, tmp_path, 240, "--tier", "smoke")
 
     assert _broken(result) == {}

@@ -70,7 +70,7 @@ def install(tmp_path, monkeypatch):
 
 def described(name: str) -> plugins.DriverInfo:
     """The line of `bollard drivers` about one driver; all of them at once import every SDK."""
-    return plugins._describe(name)
+    return plugins.describe_driver(name)
 
 
 def test_installed_driver_loads(install):
@@ -133,7 +133,7 @@ def test_duplicate_names_both_distributions(install):
         (FENCE.replace("        Options = Options", ""), BrokenDriver, "Options must be a dataclass"),
         (FENCE.replace("host: str", "host: list[str]"), BrokenDriver, "not a type of option"),
         (FENCE.replace("host: str", "host: NoSuch"), BrokenDriver, "NoSuch"),
-        (FENCE.replace("spi = (1, 0)", "spi = (1, 1)"), SpiMismatch, "needs SPI 1.1.*1.0: upgrade bollard"),
+        (FENCE.replace("spi = (1, 0)", "spi = (1, 2)"), SpiMismatch, "needs SPI 1.2.*1.1: upgrade bollard"),
         (FENCE.replace("spi = (1, 0)", "spi = (2, 0)"), SpiMismatch, "needs SPI 2.0.*upgrade bollard"),
         (FENCE.replace("spi = (1, 0)", "spi = '1.0'"), BrokenDriver, "spi must be two numbers"),
         (FENCE.replace("spi = (1, 0)", "spi = 1"), BrokenDriver, "spi must be two numbers"),
