@@ -8,6 +8,7 @@ that of the suite and its driver hosts. Ends with 1 if a run exceeds its limit o
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def run(backend: str, tier: str) -> bool:
         home = Path(directory)
         with started(Mutant(id="none", backend=backend, killed_by=(), field_bug=""), home) as target:
             target.write(home / "c.toml", disruptive=False)
-            command = [sys.executable, "-m", "bollard", "conformance", "run", "--tier", tier]
+            command = [sys.executable, "-m", "bollard", "conformance", "run", "--json", "--tier", tier]
             command += ["--config", str(home / "c.toml"), "--ledger", str(home / "ledger")]
             before, began = _cpu(), time.monotonic()
             done = subprocess.run(
@@ -39,7 +40,7 @@ def run(backend: str, tier: str) -> bool:
             )
             seconds, cpu = time.monotonic() - began, _cpu() - before
     limit = LIMITS[tier]
-    verdict = next((line.strip() for line in done.stdout.splitlines() if "CONFORMANT" in line), "no verdict")
+    verdict = json.loads(done.stdout)["verdict"]
     print(f"{tier:9} {backend:11} {seconds:6.1f} s  CPU {cpu:6.1f} s  limit {limit:.0f} s  {verdict[:70]}")
     return done.returncode == 0 and seconds <= limit
 
