@@ -3,6 +3,7 @@
     ENOENT                        NotFound           EACCES EPERM EROFS   PermissionDenied
     ENOSPC EDQUOT                 OutOfCapacity      EFBIG                LimitExceeded
     EBUSY ETXTBSY                 InUse              ELOOP EISDIR ...     InvalidArgument
+    EAGAIN (somebody's lock)      Busy
     EIO EUCLEAN EBADMSG           DataLoss           anything else        Unavailable
 
 EIO is `DataLoss`, not `Unavailable`: after a failed fsync the kernel has dropped the dirty pages and
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..spi.errors import (
+    Busy,
     DataLoss,
     InUse,
     InvalidArgument,
@@ -39,6 +41,7 @@ _CLASSES: dict[int, type[StorageError]] = {
     errno.EFBIG: LimitExceeded,
     errno.ENAMETOOLONG: LimitExceeded,
     errno.EMFILE: LimitExceeded,
+    errno.EAGAIN: Busy,
     errno.EBUSY: InUse,
     errno.ETXTBSY: InUse,
     errno.ELOOP: InvalidArgument,

@@ -13,6 +13,7 @@ import pytest
 from bollard.core.dataplane import FileSink, FileSource
 from bollard.core.dataplane.os_errors import error_of, os_errors
 from bollard.core.spi import (
+    Busy,
     DataLoss,
     Extent,
     ExtentKind,
@@ -135,6 +136,7 @@ def test_links_and_fifos_are_refused(sparse: Path, tmp_path: Path) -> None:
         (errno.EDQUOT, OutOfCapacity),
         (errno.EROFS, PermissionDenied),
         (errno.EIO, DataLoss),
+        (errno.EAGAIN, Busy),
         (errno.ESTALE, Unavailable),
     ],
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from bollard.simulators.faults import Exchange, Fault, FaultKind, FaultProxy, FaultsNotHit
+from bollard.simulators.faults import Exchange, Fault, FaultKind, FaultsNotHit
 from bollard.simulators.faults.ssh import SshProxy
 
 pytestmark = pytest.mark.real
@@ -101,7 +101,7 @@ def proxy(sshd, tmp_path, waited) -> Iterator[SshProxy]:
 def proxy_of(sshd: Sshd, path: Path, **more) -> SshProxy:
     """A proxy that signs in with the right key."""
     given = {"username": getpass.getuser(), "key": sshd.user_key, "host_key": sshd.host_key, **more}
-    return FaultProxy.ssh("127.0.0.1", sshd.port, state=path / "proxy", **given)
+    return SshProxy("127.0.0.1", sshd.port, state=path / "proxy", **given)
 
 
 @contextmanager
