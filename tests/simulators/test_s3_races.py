@@ -37,7 +37,8 @@ def test_a_part_has_its_own_digest_while_others_list(tmp_path: Path) -> None:
         for number in range(_ROUNDS):
             body = bytes([number]) * _PART
             put = http.put("/archive/key", params={**upload, "partNumber": "1"}, content=body)
-            wrong += put.headers["etag"] != f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - S3's
+            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+            wrong += put.headers["etag"] != f'"{digest}"'
         done.set()
         for lister in listers:
             lister.result()

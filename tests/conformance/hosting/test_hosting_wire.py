@@ -47,6 +47,8 @@ _SPECIAL: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     spi.FileLocation: {"path": _PATHS},
     spi.NbdLocation: {"export": _SECRETS, "address": st.one_of(_PATHS, st.tuples(st.text(), st.integers()))},
     spi.Introduction: {"location": st.deferred(lambda: st.one_of(*map(_of, _LOCATIONS)))},
+    spi.VmDisk: {"location": st.deferred(lambda: st.one_of(*map(_of, _LOCATIONS)))},
+    spi.BackupDisk: {"location": st.deferred(lambda: _of(spi.NbdLocation))},
 }
 
 

@@ -24,7 +24,7 @@ from bollard.conformance.reports import (
     verdict_of,
     write_result,
 )
-from bollard.core.spi import MIXINS, InvalidArgument
+from bollard.core.spi import MIXINS, SPI_VERSION, InvalidArgument
 
 Maker = Callable[..., Verdict]
 
@@ -103,7 +103,7 @@ def test_file_round_trip(make_verdict: Maker, tmp_path: Path) -> None:
     stored = read_result(tmp_path / "result.json")
 
     assert stored.verdict == verdict
-    assert stored.environment.spi == "1.0"
+    assert stored.environment.spi == ".".join(map(str, SPI_VERSION))
 
 
 def test_what_readers_in_other_languages_need(make_verdict: Maker) -> None:
