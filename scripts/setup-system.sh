@@ -6,7 +6,8 @@
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
 # (no root here), with 1 when it cannot. Only openssh-server brings a service,
-# which systemd starts where there is one; the tests run an sshd of their own on loopback.
+# which systemd starts where there is one; the tests run an sshd of their own on loopback, and a libvirtd of
+# their own in namespaces (docs/kvm-lab.md): libvirt-daemon-system, its units and its user are not needed.
 set -euo pipefail
 
 # Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
@@ -14,6 +15,7 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 python=${PYTHON:-python3}
 
 # tool → package. The only list of this kind: tests/conftest.py asks it through --missing.
+# A path stands where a package brings no tool: what libvirt-python is compiled with.
 tools='
 qemu-img             qemu-utils
 qemu-nbd             qemu-utils
@@ -28,20 +30,32 @@ nbdinfo              libnbd-bin
 unzip                unzip
 sshd                 openssh-server
 chromium             chromium
+qemu-system-x86_64   qemu-system-x86
+libvirtd             libvirt-daemon
+virt-qemu-run        libvirt-daemon-driver-qemu
+virsh                libvirt-clients
+gcc                  gcc
+pkg-config           pkg-config
+/usr/include/libvirt/libvirt.h  libvirt-dev
 '
 
 missing_tools() {
   local tool package
   while read -r tool package; do
-    [ -z "$tool" ] || command -v "$tool" >/dev/null || echo "$tool $package"
+    [ -z "$tool" ] || [[ $tool == /* && -e $tool ]] || command -v "$tool" >/dev/null || echo "$tool $package"
   done <<<"$tools"
 }
 
 venv_works() { [ -x .venv/bin/pip ] || "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
+has_headers() {
+  "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
 everything_missing() {
   missing_tools
   venv_works || echo "venv python3-venv"  # Debian splits ensurepip off python3
+  has_headers || echo "Python.h python3-dev"  # libvirt-python is compiled where it is installed
 }
 
 packages_of() { awk '{ print $2 }' <<<"$1" | sort -u | tr '\n' ' '; }
