@@ -2,6 +2,7 @@
 #
 #   make demo      the whole story on this machine, in under two minutes
 #   make test      the tests, with coverage (all of them with CI=true; options with ARGS='-k archive')
+#   make long      the tests that CI runs in part, whole: 20,000 histories of an archive, 100 kills of the suite
 #   make mutants   the conformance suite against every broken backend and driver; prints the score
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
 #   make bench     the benchmarks
@@ -30,7 +31,7 @@ export PYTHON
 # Material prints half a screen about the future of MkDocs on every run; pyproject.toml pins both.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test check mutants bench docs clean
+.PHONY: setup demo test long check mutants bench docs clean
 .DELETE_ON_ERROR:
 
 setup: .make/venv
@@ -38,7 +39,7 @@ setup: .make/venv
 demo: setup
 	@$(BIN)/bollard demo
 
-# A developer's run leaves the tests marked `slow` and the mutants to CI. They run without coverage: it makes the 20,000
+# A developer's run leaves the tests marked `slow` and the mutants to CI. They run without coverage: it makes the
 # histories of the archive three times slower, and shows no line that the others do not reach.
 SLOW := $(filter true,$(CI))
 
@@ -57,6 +58,9 @@ check: setup .typing/bollard
 	$(BIN)/pytest -q tests/test_public_api.py tests/test_import.py tests/test_packaging.py tests/test_repository.py
 	$(BIN)/towncrier build --draft --version next >/dev/null
 	$(BIN)/mkdocs --quiet build --strict
+
+long: setup
+	BOLLARD_LONG=1 $(BIN)/pytest -n $(JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py
 
 mutants: setup
 	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --json conformance/mutation_score.json
