@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from ..spi.errors import Busy, Internal, Outcome
+from ..spi.errors import Busy, Conflict, Internal, Outcome
 
 _BUSY_SECONDS = 30.0
 
@@ -47,6 +47,7 @@ class Catalog:
 
         Raises:
             Busy: another process kept the database locked for half a minute (not applied).
+            Conflict: another process was first to write what a rule allows only once (not applied).
             Internal: the database failed; whether a commit took effect is unknown.
         """
         with Session(self._engine, expire_on_commit=False) as session:
@@ -58,6 +59,8 @@ class Catalog:
                 if "locked" in str(error.orig):
                     raise Busy("the catalog is locked by another process") from error
                 raise Internal("the catalog failed", outcome=Outcome.UNKNOWN) from error
+            except IntegrityError as error:
+                raise Conflict("another process was first") from error
             except SQLAlchemyError as error:
                 raise Internal("the catalog failed", outcome=Outcome.UNKNOWN) from error
 
@@ -65,14 +68,14 @@ class Catalog:
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    # pysqlite's own BEGIN, which "isolation_level" turns off, comes too late, and deferred.
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # pysqlite's own BEGIN comes too late, and deferred
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -16,9 +16,11 @@ from .extents import Window, align, clip, cover, intersect, merge, overlay, spli
 from .file import FileSink, FileSource
 from .image_info import ImageInfo, probe, refuse_hostile
 from .nbd import DEFAULT_TIMEOUT, NbdClient
+from .nbd_bitmap import dirty_extents
 from .nbd_source import NbdSink, NbdSource
 from .open import open_sink, open_source
 from .qcow2 import open_qcow2_sink, open_qcow2_source
+from .qcow2_chain import open_chain_sink, open_chain_source
 from .qemu_nbd import QemuNbd
 from .zero import GRANULE, ZEROS, fill_zeros, is_zero, runs
 
@@ -44,10 +46,13 @@ __all__ = [
     "compare",
     "copy",
     "cover",
+    "dirty_extents",
     "fill_zeros",
     "intersect",
     "is_zero",
     "merge",
+    "open_chain_sink",
+    "open_chain_source",
     "open_qcow2_sink",
     "open_qcow2_source",
     "open_sink",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ from ..spi.model import Extent, ExtentKind
 from .endpoint import Endpoint
 from .nbd_handshake import Export, negotiate
 from .nbd_wire import (
+    BASE_ALLOCATION,
     CHUNK_DONE,
     CHUNK_ERROR,
     REQUEST_MAGIC,
@@ -61,6 +62,8 @@ _MAX_ERROR = 64 * 1024
 
 _KINDS = {0: ExtentKind.DATA, 2: ExtentKind.ZERO, 3: ExtentKind.HOLE}
 """base:allocation: bit 0 is "hole", bit 1 "reads as zero". A hole that may read as anything is DATA."""
+_DIRTY_KINDS = {0: ExtentKind.HOLE, 1: ExtentKind.DATA}
+"""A bitmap: bit 0 is "dirty"; an unknown bit beside it makes nobody skip what has changed."""
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class NbdClient:
     Args:
         endpoint: where to connect; told when the connection is closed.
         export: name of the export.
+        context: the meta context that `block_status` tells: base:allocation, or a bitmap of QEMU's.
         timeout: seconds that the server may stand still.
         tls: encrypt with this context, and refuse to go on without.
     """
@@ -120,17 +124,19 @@ class NbdClient:
         endpoint: Endpoint,
         export: Secret,
         *,
+        context: bytes = BASE_ALLOCATION,
         timeout: float = DEFAULT_TIMEOUT,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._kinds = _KINDS if context == BASE_ALLOCATION else _DIRTY_KINDS
         self._lock = threading.Lock()
         self._users = 1
         self._cookie = 0
         self._usable = False
         self._wire = Wire(endpoint.connect(), timeout)
         try:
-            self.export: Export = negotiate(self._wire, export, tls=tls, hostname=endpoint.hostname)
+            self.export: Export = negotiate(self._wire, export, context, tls=tls, hostname=endpoint.hostname)
             self._usable = True
         finally:
             if not self._usable:
@@ -205,13 +211,13 @@ class NbdClient:
             offset: where to begin, a multiple of `export.minimum`.
             length: more than 0; multiple of the same, or up to the end of the export.
         """
-        context = self.export.allocation_context
+        context = self.export.context
         length = min(length, _STATUS_STEP)
         if context is None:
             return [Extent(offset, length, ExtentKind.DATA)]
         request = _Request(Command.BLOCK_STATUS, offset, length)
         self._run(iter([request]))
-        return list(_parse_status(request, context))
+        return list(_parse_status(request, context, self._kinds))
 
     @property
     def _step(self) -> int:
@@ -303,7 +309,7 @@ def _steps(command: Command, offset: int, length: int) -> Iterator[_Request]:
         yield _Request(command, start, min(_ZERO_STEP, offset + length - start))
 
 
-def _parse_status(request: _Request, context: int) -> Iterator[Extent]:
+def _parse_status(request: _Request, context: int, kinds: Mapping[int, ExtentKind]) -> Iterator[Extent]:
     """Yield the descriptors of a block status reply, cut to what was asked for."""
     data = request.status
     if len(data) % 8 != 4 or int.from_bytes(data[:4], "big") != context:
@@ -315,5 +321,5 @@ def _parse_status(request: _Request, context: int) -> Iterator[Extent]:
         if position >= end:
             return
         # The last extent may honestly reach beyond what was asked for.
-        yield Extent(position, min(length, end - position), _KINDS.get(flags & 3, ExtentKind.DATA))
+        yield Extent(position, min(length, end - position), kinds.get(flags & 3, ExtentKind.DATA))
         position += length

@@ -5,7 +5,7 @@
                                   <-   flags
                                   <-   STARTTLS             only if a TLS context was given
                                   <-   STRUCTURED_REPLY     a refusal only costs the extents
-                                  <-   SET_META_CONTEXT     base:allocation
+                                  <-   SET_META_CONTEXT     base:allocation, or a bitmap
     INFO size, flags, block sizes ->
                                   <-   GO
     ACK                           ->                        transmission begins
@@ -32,7 +32,6 @@ from ..spi.errors import (
     Unsupported,
 )
 from .nbd_wire import (
-    BASE_ALLOCATION,
     MAX_STRING,
     OPTION_MAGIC,
     OPTION_REPLY_MAGIC,
@@ -72,7 +71,7 @@ class Export:
         minimum: block size in bytes that offsets and lengths must be multiples of.
         maximum: bytes of payload that one request may have.
         structured: replies come as chunks.
-        allocation_context: the server's number for base:allocation; None: it cannot tell extents.
+        context: the server's number for the meta context that was asked for; None: it has none such.
     """
 
     size: int
@@ -80,11 +79,13 @@ class Export:
     minimum: int
     maximum: int
     structured: bool
-    allocation_context: int | None
+    context: int | None
 
 
-def negotiate(wire: Wire, name: Secret, *, tls: ssl.SSLContext | None, hostname: str | None) -> Export:
-    """Choose the export `name` and enter the transmission phase.
+def negotiate(
+    wire: Wire, name: Secret, context: bytes, *, tls: ssl.SSLContext | None, hostname: str | None
+) -> Export:
+    """Choose the export `name` with a meta context, and enter the transmission phase.
 
     Raises:
         NotFound: the server has no such export.
@@ -101,8 +102,8 @@ def negotiate(wire: Wire, name: Secret, *, tls: ssl.SSLContext | None, hostname:
         _ask(wire, Option.STARTTLS)
         wire.start_tls(tls, hostname or "localhost")
     structured = _accepted(wire, Option.STRUCTURED_REPLY)
-    context = _allocation_context(wire, encoded) if structured else None
-    return _go(wire, encoded, structured=structured, context=context)
+    number = _meta_context(wire, encoded, context) if structured else None
+    return _go(wire, encoded, structured=structured, context=number)
 
 
 def _greet(wire: Wire) -> None:
@@ -146,16 +147,16 @@ def _accepted(wire: Wire, option: Option) -> bool:
     return True
 
 
-def _allocation_context(wire: Wire, name: bytes) -> int | None:
-    """Return the number of base:allocation, or None. That the export is missing, GO will tell."""
-    query = struct.pack(">I", len(BASE_ALLOCATION)) + BASE_ALLOCATION
+def _meta_context(wire: Wire, name: bytes, context: bytes) -> int | None:
+    """Return the number of a meta context, or None. That the export is missing, GO will tell."""
+    query = struct.pack(">I", len(context)) + context
     payload = struct.pack(">I", len(name)) + name + struct.pack(">I", 1) + query
     try:
         replies = _ask(wire, Option.SET_META_CONTEXT, payload)
     except (Unsupported, InvalidArgument, NotFound):
         return None
     for kind, data in replies:
-        if kind == OptionReply.META_CONTEXT and data[4:] == BASE_ALLOCATION:
+        if kind == OptionReply.META_CONTEXT and data[4:] == context:
             return int.from_bytes(data[:4], "big")
     return None
 
@@ -181,5 +182,5 @@ def _go(wire: Wire, name: bytes, *, structured: bool, context: int | None) -> Ex
         minimum=minimum,
         maximum=maximum,
         structured=structured,
-        allocation_context=context,
+        context=context,
     )

@@ -71,6 +71,8 @@ class QemuNbd:
     Args:
         image: what is served, for messages.
         fd: the open image; owned from now on.
+        backing: the open images below it, from top to base, qcow2 all; owned from now on. Without, QEMU
+            opens what the image's header names.
         driver: QEMU's format driver, always explicit.
         arguments: more of qemu-nbd's options.
         timeout: seconds to wait for a connection.
@@ -82,7 +84,14 @@ class QemuNbd:
     hostname = None
 
     def __init__(
-        self, image: Path, fd: int, driver: str, arguments: Sequence[str] = (), *, timeout: float
+        self,
+        image: Path,
+        fd: int,
+        driver: str,
+        arguments: Sequence[str] = (),
+        *,
+        backing: Sequence[int] = (),
+        timeout: float,
     ) -> None:
         binary = program()
         self._image = image
@@ -96,19 +105,17 @@ class QemuNbd:
         with os_errors("cannot make a private socket"):
             listener, self._socket = _private_listener()
         # activate.py puts the listener at 3; were the image there, it would be lost.
-        image_fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
-        os.close(fd)
+        fds = [_moved_up(one) for one in (fd, *backing)]
         # No --persistent: it ends with its last client.  --shared=0: any number of them.
-        options = f"driver={driver},file.driver=file,file.filename=/proc/self/fd/{image_fd}"
-        command = [binary, "--shared=0", *arguments, "--image-opts", options]
+        command = [binary, "--shared=0", *arguments, "--image-opts", _image_options(driver, fds)]
         self._thread = threading.Thread(
-            target=self._supervise, args=(command, listener, image_fd), name="qemu-nbd", daemon=True
+            target=self._supervise, args=(command, listener, fds), name="qemu-nbd", daemon=True
         )
 
     # The kernel sends the death signal when the *thread* that started the child ends. So a thread
     # of its own starts it, and ends when the child did. WNOWAIT: `release` reaps it, so that the
     # pid that it signals cannot have become somebody else's.
-    def _supervise(self, command: list[str], listener: socket.socket, fd: int) -> None:
+    def _supervise(self, command: list[str], listener: socket.socket, fds: list[int]) -> None:
         inner = [str(os.getpid()), str(listener.fileno()), *command]
         try:
             self._process = subprocess.Popen(
@@ -116,7 +123,7 @@ class QemuNbd:
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
-                pass_fds=(listener.fileno(), fd),
+                pass_fds=(listener.fileno(), *fds),
                 cwd="/",
             )
         except OSError as error:
@@ -124,7 +131,8 @@ class QemuNbd:
         finally:
             # From here on the child alone listens: if it dies, our connections break at once.
             listener.close()
-            os.close(fd)
+            for fd in fds:
+                os.close(fd)
             self._started.set()
         if self._process:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
@@ -180,6 +188,24 @@ def program() -> str:
     if found is None:
         raise Unsupported("qemu-nbd is not installed (Debian: apt install qemu-utils)")
     return found
+
+
+def _moved_up(fd: int) -> int:
+    """Return the same open file under a number that nothing else of the child's takes."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
+    finally:
+        os.close(fd)
+
+
+def _image_options(driver: str, fds: Sequence[int]) -> str:
+    """Spell out every image from top to base, so that QEMU follows no name in a header."""
+    parts = []
+    for depth, fd in enumerate(fds):
+        below = "backing." * depth
+        parts += [f"{below}driver={driver}", f"{below}file.driver=file"]
+        parts += [f"{below}file.filename=/proc/self/fd/{fd}"]
+    return ",".join(parts)
 
 
 def _private_listener() -> tuple[socket.socket, int]:

@@ -181,11 +181,42 @@ class Overlays(ABC):
         """
 
     @abstractmethod
-    def merge_image(self, vm: VmId, device: str, top: FileLocation, base: FileLocation, call: Call) -> None:
+    def switch_images(
+        self,
+        vm: VmId,
+        overlays: Mapping[str, FileLocation],
+        bases: Mapping[str, FileLocation],
+        call: Call,
+    ) -> None:
+        """Put a stopped VM's devices on new overlays over `bases`: a revert to what those images hold.
+
+        before     base <── image <── guest        after     base <── overlay <── guest
+                                                               ^───── image
+
+        Both maps name the same devices. What the guest wrote to before is left for the caller to remove.
+        [switch.all] All devices MUST be switched, or none and no new file be left. [switch.repeat] Devices
+        that are on their overlays already MUST be fine. A running VM gives `InUse`.
+        """
+
+    @abstractmethod
+    def merge_image(
+        self,
+        vm: VmId,
+        device: str,
+        top: FileLocation,
+        base: FileLocation,
+        call: Call,
+        *,
+        dependents: Sequence[FileLocation] = (),
+    ) -> None:
         """Bring all from `top` down to `base` into `base`, which then takes `top`'s place in the chain.
 
-        The files in between and `top` are left for the caller to remove. [merge.goes-on] A running guest
-        MUST write on meanwhile. [merge.repeat] A chain without `top` MUST be fine: it was merged.
+        `dependents` are images that have `top` as their backing file and are not in the VM's present
+        chain (a revert left them): they MUST have `base` afterwards. The files in between and `top` are
+        left for the caller to remove. [merge.goes-on] A running guest MUST write on meanwhile.
+        [merge.side] If neither `top` nor `base` is in the VM's present chain, they are a branch that a
+        revert left, and MUST be merged all the same. [merge.repeat] A `top` that is gone, or `base` in
+        the present chain without `top`, MUST be fine: it was merged.
         `call.progress` gets bytes done and of all.
         """
 

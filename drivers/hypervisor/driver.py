@@ -10,11 +10,12 @@ The cluster's word is not enough where data is at stake:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from ...core.spi import (
     Call,
+    Capability,
     DataLoss,
     GuestState,
     Host,
@@ -34,7 +35,9 @@ from ...transfer_objects.ids import ID_RULE, HostId, VmId, VmSnapshotId, is_vali
 from .addresses import address_of
 from .answers import Json, items, member
 from .client import ClusterClient, path_of
+from .images import SimulatedImages
 from .options import SimulatedHypervisorOptions
+from .register import SimulatedRegister
 
 _LONGEST_FREEZE = 300.0  # seconds, the cluster's limit
 # The guest counts from when it is told: so much earlier it thaws, that the way there does not matter.
@@ -42,10 +45,12 @@ _OF_WHAT_IS_LEFT = 0.9
 _RESCUE = 1.5  # seconds for a thaw after a failure; they may come on top of the deadline
 
 
-class SimulatedHypervisorDriver(HypervisorDriver[SimulatedHypervisorOptions]):
+class SimulatedHypervisorDriver(
+    SimulatedImages, SimulatedRegister, HypervisorDriver[SimulatedHypervisorOptions]
+):
     """A cluster of simulated hosts; an object's disk in a VM has the object's id."""
 
-    spi = (1, 0)
+    spi = (1, 1)
     Options: ClassVar = SimulatedHypervisorOptions
 
     def __init__(self, options: SimulatedHypervisorOptions) -> None:
@@ -55,6 +60,11 @@ class SimulatedHypervisorDriver(HypervisorDriver[SimulatedHypervisorOptions]):
     def close(self) -> None:
         """See `Driver.close`."""
         self._client.close()
+
+    def unavailable(self, call: Call) -> Mapping[Capability, str]:
+        """See `Driver.unavailable`: only KVM has overlays."""
+        family = member(self._client.get("/info", call), "personality", str)
+        return {} if family == "KVM" else {Capability.OVERLAYS: f"{family} has no overlays of its own"}
 
     def list_hosts(self, call: Call) -> Sequence[Host]:
         """See `HypervisorDriver.list_hosts`."""

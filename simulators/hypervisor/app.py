@@ -8,10 +8,17 @@
     GET    /hosts/H/objects, /hosts/H/devices
     PUT    /vms/V                         {host, agent, disks}
     PUT    /vms/V/disks/D                 {address | object, offset, slots}
-    POST   /vms/V/start, stop, thaw, freeze {timeout_s}, write {blocks}, rate {blocks_per_s}
-    GET    /vms/V/freeze
+    POST   /vms/V/disks/D/resize          {size}
+    POST   /vms/V/disks/D/merge           {top, base, dependents}
+    POST   /vms/V/overlays                {overlays, quiesce}
+    POST   /vms/V/images                  {overlays, bases}             of a stopped VM
+    POST   /vms/V/start, stop {force}, thaw, freeze {timeout_s}, write {blocks}, rate {blocks_per_s}
+    PUT    /vms/V/files/D/F               {content}     GET /vms/V/files/D
+    PUT    /vms/V/memory                  {content}
+    GET    /vms/V/freeze, /vms/V/exports  what Hyper-V's exports cost
     PUT    /vms/V/snapshots/S             {memory, quiesce}
     POST   /vms/V/snapshots/S/revert
+    PUT    /vms/V/register                {snapshots}
     GET, DELETE of what can be PUT
 
 Errors are ``{"error": code, "message": text}``; DELETE of what is not there succeeds with 204.
@@ -30,9 +37,11 @@ from werkzeug.exceptions import HTTPException
 from ..defects import defects_view
 from .defects import HypervisorDefects
 from .errors import Refused
+from .exports import Exports
 from .guests import DEFAULT_FREEZE_S, Guests
 from .hosts import Hosts
 from .machines import Machines
+from .overlays import Overlays
 from .personality import Personality
 from .records import Body
 from .snapshots import VmSnapshots
@@ -52,6 +61,8 @@ class HypervisorApp:
         machines: Machines,
         guests: Guests,
         snapshots: VmSnapshots,
+        overlays: Overlays,
+        exports: Exports,
         defects: HypervisorDefects,
     ) -> None:
         self._rules = rules
@@ -59,13 +70,15 @@ class HypervisorApp:
         self._machines = machines
         self._guests = guests
         self._snapshots = snapshots
+        self._overlays = overlays
+        self._exports = exports
         self._defects = defects
 
     def flask(self) -> Flask:
         """The WSGI application."""
         app = Flask(__name__, static_folder=None)
         app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
-        routes = [*self._host_routes(), *self._vm_routes(), *self._snapshot_routes()]
+        routes = [*self._host_routes(), *self._vm_routes(), *self._snapshot_routes(), *self._image_routes()]
         for method, rule, view in routes:
             app.add_url_rule(rule, f"{method} {rule}", view, methods=[method])
         app.add_url_rule("/sim/defects", view_func=defects_view(self._defects), methods=["GET", "PUT"])
@@ -116,16 +129,54 @@ class HypervisorApp:
             ("PUT", "/vms/<vm>/disks/<disk>", lambda vm, disk: _ok(machines.attach(vm, disk, _body()))),
             ("DELETE", "/vms/<vm>/disks/<disk>", lambda vm, disk: _gone(machines.detach, vm, disk)),
             ("POST", "/vms/<vm>/start", lambda vm: _ok(machines.start(vm))),
-            ("POST", "/vms/<vm>/stop", lambda vm: _ok(machines.stop(vm))),
+            ("POST", "/vms/<vm>/stop", self._stop),
+            ("GET", "/vms/<vm>/exports", lambda vm: _ok(self._exports.costs(vm))),
             ("POST", "/vms/<vm>/write", lambda vm: _ok(guests.write(vm, int(_number("blocks", 1))))),
             ("POST", "/vms/<vm>/rate", lambda vm: _ok(machines.set_rate(vm, _number("blocks_per_s", 0)))),
+            ("GET", "/vms/<vm>/files/<disk>", lambda vm, disk: _ok(guests.files(vm, disk))),
+            ("PUT", "/vms/<vm>/files/<disk>/<name>", self._put_file),
+            ("PUT", "/vms/<vm>/memory", lambda vm: _ok(machines.remember(vm, _text("content")))),
             ("POST", "/vms/<vm>/freeze", self._freeze),
             ("GET", "/vms/<vm>/freeze", lambda vm: _ok(guests.state(vm))),
             ("POST", "/vms/<vm>/thaw", lambda vm: _ok(guests.thaw(vm))),
         ]
 
+    def _stop(self, vm: str) -> Response:
+        stopped = self._machines.stop(vm, force=_body().get("force") is not False)
+        self._exports.after("stop", vm)
+        return _ok(stopped)
+
     def _freeze(self, vm: str) -> Response:
         return _ok(self._guests.freeze(vm, _number("timeout_s", DEFAULT_FREEZE_S)))
+
+    def _put_file(self, vm: str, disk: str, name: str) -> Response:
+        return _ok(self._guests.put_file(vm, disk, name, _text("content")))
+
+    def _image_routes(self) -> list[tuple[str, str, View]]:
+        overlays = self._overlays
+        return [
+            ("POST", "/vms/<vm>/disks/<disk>/resize", self._resize),
+            ("POST", "/vms/<vm>/disks/<disk>/merge", self._merge),
+            (
+                "POST",
+                "/vms/<vm>/overlays",
+                lambda vm: _ok(overlays.add(vm, _paths("overlays"), quiesce=_body().get("quiesce") is True)),
+            ),
+            (
+                "POST",
+                "/vms/<vm>/images",
+                lambda vm: _ok(overlays.switch(vm, _paths("overlays"), _paths("bases"))),
+            ),
+        ]
+
+    def _resize(self, vm: str, disk: str) -> Response:
+        return _ok(self._machines.resize(vm, disk, int(_number("size", 0))))
+
+    def _merge(self, vm: str, disk: str) -> Response:
+        dependents = _body().get("dependents", [])
+        if not isinstance(dependents, list) or not all(isinstance(one, str) for one in dependents):
+            raise Refused(400, "bad_request", "dependents is a list of paths")
+        return _ok(self._overlays.merge(vm, disk, _text("top"), _text("base"), dependents))
 
     def _snapshot_routes(self) -> list[tuple[str, str, View]]:
         snapshots = self._snapshots
@@ -136,12 +187,15 @@ class HypervisorApp:
             ("PUT", one, self._snapshot),
             ("DELETE", one, lambda vm, name: _gone(snapshots.delete, vm, name)),
             ("POST", f"{one}/revert", lambda vm, name: _ok(snapshots.revert(vm, name))),
+            ("PUT", "/vms/<vm>/register", lambda vm: _ok(snapshots.register(vm, _objects("snapshots")))),
         ]
 
     def _snapshot(self, vm: str, name: str) -> Response:
         body = _body()
         memory, quiesce = body.get("memory") is True, body.get("quiesce") is True
-        return _ok(self._snapshots.create(vm, name, memory=memory, quiesce=quiesce))
+        made = self._snapshots.create(vm, name, memory=memory, quiesce=quiesce)
+        self._exports.after("snapshot", vm)
+        return _ok(made)
 
 
 def _body() -> Body:
@@ -159,6 +213,20 @@ def _text(name: str) -> str:
     value = _body().get(name)
     if not isinstance(value, str) or not value:
         raise Refused(400, "bad_request", f"{name} (text) is required")
+    return value
+
+
+def _paths(name: str) -> dict[str, str]:
+    value = _body().get(name)
+    if not isinstance(value, dict) or not all(str(path).startswith("/") for path in value.values()):
+        raise Refused(400, "bad_request", f"{name} is an object of disk id to absolute path")
+    return value
+
+
+def _objects(name: str) -> list[Body]:
+    value = _body().get(name)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Refused(400, "bad_request", f"{name} is a list of objects")
     return value
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .errors import Refused
+from .files import read_files, write_file
 from .media import Address, Medium
 from .pattern import BLOCK, Block, layout_of, position
 
@@ -156,6 +157,29 @@ class Guest:
             self._close()  # the next write opens anew: a session that was kicked never comes back by itself
             raise
         self._generation = generation
+
+    def put_file(self, disk: str, name: str, text: str) -> None:
+        """Writes a file into the file system of one disk, and syncs it.
+
+        Raises:
+            Refused: 423 while it is frozen; 404 without such a disk.
+            OSError: the storage failed.
+        """
+        with self._lock:
+            if self.frozen:
+                raise Refused(423, "frozen", "the guest is frozen and does not write")
+            write_file(self._disk_medium(disk), name, text)
+
+    def files(self, disk: str) -> dict[str, str]:
+        """The files on one disk."""
+        with self._lock:
+            return read_files(self._disk_medium(disk))
+
+    def _disk_medium(self, name: str) -> Medium:
+        for disk in self._disks:
+            if disk.name == name:
+                return self._medium(disk)
+        raise Refused(404, "not_found", f"the guest has no disk {name}")
 
     def _block(self, generation: int, index: int, offset: int) -> Block:
         return Block(

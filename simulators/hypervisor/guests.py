@@ -95,6 +95,23 @@ class Guests:
         except OSError as error:
             raise Refused(502, "storage_failed", f"the guest of VM {vm} got an I/O error") from error
 
+    def put_file(self, vm: str, disk: str, name: str, text: str) -> dict[str, str]:
+        """The guest writes a file and syncs it."""
+        guest = self.get(vm)
+        try:
+            guest.put_file(disk, name, text)
+        except OSError as error:
+            raise Refused(502, "storage_failed", f"the guest of VM {vm} got an I/O error") from error
+        return {"name": name}
+
+    def files(self, vm: str, disk: str) -> dict[str, str]:
+        """The guest reads all files of a disk."""
+        guest = self.get(vm)
+        try:
+            return guest.files(disk)
+        except OSError as error:
+            raise Refused(502, "storage_failed", f"the guest of VM {vm} got an I/O error") from error
+
     def freeze(self, vm: str, timeout_s: float) -> dict[str, Any]:
         """Freezes the guest's file systems for at most ``timeout_s`` seconds; a repeat changes nothing."""
         guest = self._agent(vm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from .errors import Refused, conflict, failed, not_found
 from .guest import DEFAULT_SLOTS
 from .guests import Guests
 from .hosts import Hosts
-from .media import Address, check, parse_address, store_address
+from .media import Address, FileAddress, check, parse_address, store_address
 from .pattern import BLOCK
 from .personality import Personality
 from .records import Body, Records
@@ -69,7 +70,9 @@ class Machines:
                 "host": wanted["host"],
                 "agent": wanted["agent"],
                 "state": "stopped",
+                "memory": "",
                 "disks": {},
+                "chains": {},
                 "rate": 0.0,
             }
             for name, disk in disks.items():
@@ -97,7 +100,7 @@ class Machines:
             for name, disk in machine["disks"].items()
         }
         return {
-            **_without(machine, "defined", "reverting"),
+            **_without(machine, "defined", "reverting", "chains"),
             "disks": disks,
             "frozen": guest is not None and guest.frozen,
             "io_errors": guest.io_errors if guest else 0,
@@ -164,6 +167,25 @@ class Machines:
             else:
                 self._change_disks(machine)
 
+    def resize(self, vm: str, name: str, size: int) -> Body:
+        """Grows a file, or sees that a LUN has grown; a running guest sees it at once."""
+        with self.task(vm):
+            machine = self.get(vm)
+            disk = machine["disks"].get(name)
+            if disk is None:
+                raise not_found("disk", f"{name} of VM {vm}")
+            address = parse_address(disk["address"])
+            found = check(address, None, None)[1]
+            if size < found:
+                raise Refused(400, "bad_request", f"disk {name} has {found} bytes and does not shrink")
+            if isinstance(address, FileAddress):
+                os.truncate(address.path, size)
+            elif size != found:
+                raise Refused(501, "unsupported", f"disk {name} is a LUN: its array makes it grow")
+            disk["size"] = size
+            self.save(machine)
+            return self._shown_disk(vm, name)
+
     def _refuse_with_snapshots(self, vm: str) -> None:
         if self._records.all("snapshot", vm):
             raise Refused(409, "has_snapshots", f"VM {vm} has snapshots, its disks cannot change")
@@ -184,7 +206,8 @@ class Machines:
         if set(body) - _DISK_KEYS:
             raise Refused(400, "bad_request", f"a disk has {', '.join(sorted(_DISK_KEYS))}")
         address = self._address(machine["host"], body)
-        offset, slots = _region(body, check(address, None, None)[1])
+        size = check(address, None, None)[1]
+        offset, slots = _region(body, size)
         self._refuse_shared(machine["id"], name, address)
         return {
             "id": name,
@@ -193,6 +216,8 @@ class Machines:
             "object": body.get("object"),
             "offset": offset,
             "slots": slots,
+            "size": size,
+            "overlay": False,
             "defined": body,
         }
 
@@ -235,9 +260,9 @@ class Machines:
                 return self.show(vm)
             self._hosts.require_up(machine["host"])
             for disk in machine["disks"].values():
-                if disk["object"] is not None:  # it may have been forgotten, or granted anew
+                if disk["object"] is not None and not disk["overlay"]:  # it may have been granted anew
                     disk["address"] = store_address(self._address(machine["host"], disk))
-                check(parse_address(disk["address"]), None, None)
+                disk["size"] = check(parse_address(disk["address"]), None, None)[1]
             self._power_on(machine)
         return self.show(vm)
 
@@ -245,16 +270,19 @@ class Machines:
         self.save({**machine, "state": "running"})
         self._guests.begin(machine)
 
-    def stop(self, vm: str) -> Body:
-        """Powers the VM off; fine when it is off."""
+    def stop(self, vm: str, *, force: bool = True) -> Body:
+        """Powers the VM off; fine when it is off. A frozen guest is 423 unless it is forced."""
         with self.task(vm):
+            guest = self._guests.find(vm)
+            if not force and guest is not None and guest.frozen:
+                raise Refused(423, "frozen", f"the guest of VM {vm} is frozen and does not shut down")
             self._power_off(vm)
         return self.show(vm)
 
     def _power_off(self, vm: str) -> None:
         self._guests.end(vm)
         with self._records.together():
-            self.save({**self.get(vm), "state": "stopped"})
+            self.save({**self.get(vm), "state": "stopped", "memory": ""})
             self._records.delete("freeze", vm)
 
     def host_gone(self, host: str) -> None:
@@ -262,6 +290,14 @@ class Machines:
         for machine in self._records.all("vm"):
             if machine["host"] == host and machine["state"] == "running":
                 self._power_off(machine["id"])
+
+    def remember(self, vm: str, text: str) -> Body:
+        """What the guest holds in its memory: gone with the power, back with a snapshot with memory."""
+        with self.task(vm):
+            if self.get(vm)["state"] != "running":
+                raise Refused(409, "not_running", f"VM {vm} is not running")
+            self.save({**self.get(vm), "memory": text})
+        return self.show(vm)
 
     def set_rate(self, vm: str, rate: float) -> Body:
         """How many blocks per second the guest writes by itself, now and after each start."""

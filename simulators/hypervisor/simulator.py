@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from ..serving import HttpSimulator
 from .app import HypervisorApp
 from .defects import HypervisorDefects
+from .exports import DESIGNS, Exports
 from .guests import Guests
 from .hosts import Hosts
 from .machines import Machines
+from .overlays import Overlays
 from .personality import PERSONALITIES
 from .records import Records
 from .snapshots import VmSnapshots
@@ -31,11 +33,12 @@ class HypervisorSimulator(HttpSimulator):
     Args:
         state: directory of the durable state.
         personality: KVM, VMware, XenServer or Hyperv.
+        export: when Hyper-V exports VMs with snapshots, "stop" or "snapshot"; the others never do.
         port: TCP port; 0 takes a free one.
         clock: seconds since the epoch; frozen guests thaw by it.
 
     Raises:
-        ValueError: for another personality.
+        ValueError: for another personality or export.
     """
 
     def __init__(
@@ -43,13 +46,17 @@ class HypervisorSimulator(HttpSimulator):
         state: str | os.PathLike[str],
         *,
         personality: str = "KVM",
+        export: str = "stop",
         port: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(state, port)
         if personality not in PERSONALITIES:
             raise ValueError(f"a personality is one of {', '.join(PERSONALITIES)}, not {personality!r}")
+        if export not in DESIGNS:
+            raise ValueError(f"an export is one of {', '.join(DESIGNS)}, not {export!r}")
         self.defects = HypervisorDefects()
+        self._export = export if personality == "Hyperv" else "none"
         self._rules = PERSONALITIES[personality]
         self._clock = clock
         self._records: Records | None = None
@@ -68,9 +75,15 @@ class HypervisorSimulator(HttpSimulator):
             self._records, machines, guests, self._rules, self.defects, store, self._stopping
         )
         snapshots.recover()
+        overlays = Overlays(self._records, machines, guests)
+        overlays.recover()
+        exports = Exports(self._records, machines, store, self.state / "exports", self._export)
+        exports.recover()
         self._guests = guests
         machines.resume()
-        return HypervisorApp(self._rules, hosts, machines, guests, snapshots, self.defects).flask()
+        return HypervisorApp(
+            self._rules, hosts, machines, guests, snapshots, overlays, exports, self.defects
+        ).flask()
 
     def stop(self) -> None:
         """Ends hanging requests too."""

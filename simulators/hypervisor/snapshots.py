@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -114,12 +114,14 @@ class VmSnapshots:
 
     def _begin(self, machine: Body, name: str, *, memory: bool) -> Body:
         vm = machine["id"]
-        parents = [snapshot["id"] for snapshot in self.all(vm) if snapshot["current"]]
+        parents = [one["id"] for one in self.all(vm) if one["current"] and one["registered"]]
         snapshot = {
             "id": name,
             "vm": vm,
             "state": "creating",
             "memory": memory,
+            "content": machine["memory"] if memory else "",
+            "registered": True,
             "current": False,
             "parent": parents[-1] if parents else None,
             "generation": None,
@@ -197,6 +199,8 @@ class VmSnapshots:
         """Puts all disks back, and with memory the running state; the snapshot becomes current."""
         with self._machines.task(vm):
             snapshot = self.get(vm, name)
+            if not snapshot["registered"]:
+                raise not_found("snapshot", f"{name} in the register of VM {vm}")
             machine = self._machines.get(vm)
             if snapshot["memory"] != (machine["state"] == "running"):
                 wanted = "running" if snapshot["memory"] else "stopped"
@@ -224,6 +228,8 @@ class VmSnapshots:
             staged.rename(target)
             sync_directory(target.parent)
             disk["address"]["path"] = str(target)
+            disk["size"] = parse_address(disk["address"]).size()
+        machine["memory"] = snapshot["content"]
         machine.pop("reverting", None)
         with self._records.together():
             self._machines.save(machine)
@@ -231,6 +237,25 @@ class VmSnapshots:
             self._records.put({**snapshot, "current": True}, "snapshot", machine["id"], snapshot["id"])
         for path in replaced:
             path.unlink(missing_ok=True)
+
+    def register(self, vm: str, known: Sequence[Body]) -> list[Body]:
+        """Sets what the hypervisor knows about the snapshots that it holds; their data stay.
+
+        Args:
+            vm: the VM.
+            known: {"id", "parent", "current"} of each, parents first; nothing makes it forget all.
+        """
+        with self._machines.task(vm), self._records.together():
+            wanted = {str(one.get("id")): one for one in known}
+            for name in wanted:
+                self.get(vm, name)
+            for snapshot in self.all(vm):
+                one = wanted.get(snapshot["id"])
+                told: Body = {"registered": one is not None, "current": bool(one and one.get("current"))}
+                if one is not None:
+                    told["parent"] = one.get("parent")
+                self._records.put({**snapshot, **told}, "snapshot", vm, snapshot["id"])
+            return self.all(vm)
 
     def delete(self, vm: str, name: str) -> None:
         """Removes a snapshot; its children and the mark "current" move to its parent."""

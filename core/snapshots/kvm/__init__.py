@@ -1,0 +1,42 @@
+"""Snapshots of volumes of KVM in chains: fulls and deltas (docs/incremental-snapshots.md).
+
+site = Site(catalog=..., journal=..., settings=..., stores=..., backups=driver, ...)
+take(site, place, "snap-2", call)          full or delta, as the rules say
+delete(site, "snap-1", call)               kept on its store as long as others are based on it
+revert(site, "vol-1", "snap-2", image, call)
+sync(site, call)                           after a crash
+"""
+
+from .archived import ChainArchive
+from .deletion import delete
+from .directory import ChainDirectory
+from .moving import copy, migrate
+from .reading import end_chain, opened, restore, revert, template
+from .rules import check_move
+from .settling import sync
+from .site import Disk, Site, VolumePlace
+from .stores import ChainStore, Link, Stored
+from .taking import recreate_checkpoints, take
+
+__all__ = [
+    "ChainArchive",
+    "ChainDirectory",
+    "ChainStore",
+    "Disk",
+    "Link",
+    "Site",
+    "Stored",
+    "VolumePlace",
+    "check_move",
+    "copy",
+    "delete",
+    "end_chain",
+    "migrate",
+    "opened",
+    "recreate_checkpoints",
+    "restore",
+    "revert",
+    "sync",
+    "take",
+    "template",
+]

@@ -1,0 +1,246 @@
+"""Backups: one disk at one instant, served over NBD, with what has changed since a checkpoint.
+
+    running   libvirt's pull mode: the guest's overwrites go to a scratch file first
+              guest ── write ──> old data to scratch ──> disk          reader <── NBD ── QEMU
+    stopped   a bitmap added by qemu-img, the image served by a qemu-nbd of ours
+
+    begin     record ── cut and checkpoint ── serve         end   stop serving ── checkpoint ── record
+
+A backup that died before it ended is cleared away by the next beginning, or by its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree
+
+import libvirt
+
+from ....core.spi import (
+    BackupDisk,
+    Backups,
+    Busy,
+    Call,
+    Checkpoint,
+    Conflict,
+    FileLocation,
+    InvalidArgument,
+    NbdLocation,
+    NotFound,
+    Outcome,
+    StorageError,
+    Unsupported,
+)
+from ....transfer_objects.ids import ID_RULE, VmId, is_valid_id
+from ....transfer_objects.secret import Secret
+from . import checkpoints as registry
+from . import stopped_backup
+from .backup_record import BackupRecord, Begun
+from .bitmaps import Bitmaps
+from .chains import allocated, chain_of, check_space
+from .disks import disk_named, size_of
+from .domain_xml import Element, disks_of, format_of, location_of, sub, target_of, text_of
+from .machine import Machine
+from .overlays import KvmOverlays
+from .qemu_img import image_info, run_qemu_img
+from .versions import check_versions
+from .waiting import goes_on, wait_until
+
+
+class KvmBackups(KvmOverlays, Backups):
+    """Backups of the VMs' disks."""
+
+    def begin_backup(
+        self, vm: VmId, device: str, call: Call, *, checkpoint: str, since: str | None = None
+    ) -> BackupDisk:
+        """See `Backups.begin_backup`.
+
+        Raises:
+            Unsupported: also for a disk that is no qcow2 file of version 3, and cannot hold a bitmap.
+            OutOfCapacity: the scratch directory could not take what the guest may overwrite.
+            Conflict: a checkpoint of this name is there already.
+        """
+        _check_names(checkpoint, since)
+        machine = self._machine(vm, call)
+        check_versions(machine.link, call)
+        disk = _tracked_disk(machine, device, call)
+        record = self._record(machine, device)
+        begun = record.read()
+        if begun is not None and _is_served(machine, record, begun, call):
+            if (begun.checkpoint, begun.since) != (checkpoint, since):
+                raise Busy(f"VM {vm}: {device} is being backed up for checkpoint {begun.checkpoint}")
+            return _shown(record, device, size_of(machine, disk, call), since)
+        machine.refuse_if_busy(call)
+        if begun is not None:  # it died before it ended: nobody has kept its checkpoint
+            _end(machine, record, device, begun, call, keep=False)
+        if checkpoint in Bitmaps(machine, call).of(device, call):
+            raise Conflict(f"VM {vm}: {device} has a checkpoint {checkpoint} already")
+        _check_since(machine, device, since, call)
+        record.keep(Begun(checkpoint=checkpoint, since=since, running=machine.active(call)))
+        try:
+            self._begin(machine, disk, record, checkpoint, since, call)
+        except StorageError as error:
+            self._given_up(machine, record, device, error)
+            raise
+        return _shown(record, device, size_of(machine, disk, call), since)
+
+    def _begin(
+        self,
+        machine: Machine,
+        disk: Element,
+        record: BackupRecord,
+        checkpoint: str,
+        since: str | None,
+        call: Call,
+    ) -> None:
+        begin = _begin_running if machine.active(call) else _begin_stopped
+        begin(machine, disk, record, checkpoint, since, call)
+
+    def _given_up(self, machine: Machine, record: BackupRecord, device: str, error: StorageError) -> None:
+        """Take away what a failed beginning left; say so if nothing is left."""
+        if goes_on(error):
+            return
+        with suppress(StorageError):
+            call = Call.within(30)
+            begun = record.read()
+            if begun is not None:
+                _end(machine, record, device, begun, call, keep=False)
+            error.outcome = Outcome.NOT_APPLIED
+
+    def end_backup(self, vm: VmId, device: str, call: Call, *, keep: bool) -> None:
+        """See `Backups.end_backup`; a guest that stopped because the scratch file was full goes on."""
+        machine = self._machine(vm, call)
+        record = self._record(machine, device)
+        begun = record.read()
+        if begun is not None:
+            _end(machine, record, device, begun, call, keep=keep)
+
+    def checkpoints(self, vm: VmId, call: Call) -> Sequence[Checkpoint]:
+        """See `Backups.checkpoints`."""
+        return registry.whole_checkpoints(self._machine(vm, call), call)
+
+    def restore_checkpoints(self, vm: VmId, checkpoints: Sequence[Checkpoint], call: Call) -> Sequence[str]:
+        """See `Backups.restore_checkpoints`."""
+        return registry.restore(self._machine(vm, call), checkpoints, call)
+
+    def delete_checkpoint(self, vm: VmId, device: str, name: str, call: Call) -> None:
+        """See `Backups.delete_checkpoint`."""
+        registry.delete(self._machine(vm, call), device, name, call)
+
+    def _record(self, machine: Machine, device: str) -> BackupRecord:
+        return BackupRecord(self.options.state, self.options.scratch, machine, device)
+
+
+def _check_names(checkpoint: str, since: str | None) -> None:
+    for name in (checkpoint, since):
+        if name is not None and not is_valid_id(name):
+            raise InvalidArgument(f"checkpoint {name!r} is not valid: {ID_RULE}")
+    if checkpoint == since:
+        raise InvalidArgument("a checkpoint cannot be its own base")
+
+
+def _tracked_disk(machine: Machine, device: str, call: Call) -> Element:
+    """Return a disk that can hold bitmaps."""
+    disk = disk_named(machine, device, call)
+    location = location_of(disk)
+    if format_of(disk) != "qcow2" or not isinstance(location, FileLocation):
+        raise Unsupported(f"{device} of VM {machine.vm} is no qcow2 file: it cannot hold a checkpoint")
+    data = image_info(location.path.resolve(), "qcow2", call).get("format-specific", {}).get("data", {})
+    if data.get("compat") == "0.10":
+        raise Unsupported(f"{location.path} is qcow2 version 2 (compat=0.10): it cannot hold a checkpoint")
+    return disk
+
+
+def _check_since(machine: Machine, device: str, since: str | None, call: Call) -> None:
+    if since is None:
+        return
+    known = registry.whole_checkpoints(machine, call)
+    if not any((one.name, one.device) == (since, device) for one in known):
+        broken = Bitmaps(machine, call).of(device, call).get(since)
+        why = "was not closed properly" if broken is not None and not broken.whole else "is not known"
+        raise NotFound(f"VM {machine.vm}: checkpoint {since} of {device} {why}; take a full")
+
+
+def _is_served(machine: Machine, record: BackupRecord, begun: Begun, call: Call) -> bool:
+    if not begun.running:
+        return stopped_backup.is_served(record)
+    if not machine.active(call):
+        return False
+    try:
+        text = machine.ask(call, lambda domain: domain.backupGetXMLDesc(0), "asking for its backup")
+    except NotFound:
+        return False
+    return str(record.socket) in text
+
+
+def _shown(record: BackupRecord, device: str, size: int, since: str | None) -> BackupDisk:
+    where = NbdLocation(address=record.socket, export=Secret(device), size=size, read_only=True)
+    running = record.read()
+    name = f"backup-{device}" if running is not None and running.running else since
+    return BackupDisk(location=where, bitmap=f"qemu:dirty-bitmap:{name}" if since else "")
+
+
+def _begin_running(
+    machine: Machine, disk: Element, record: BackupRecord, checkpoint: str, since: str | None, call: Call
+) -> None:
+    device = target_of(disk)
+    needed = min(allocated(chain_of(machine, disk, call)), size_of(machine, disk, call))
+    check_space(record.scratch.parent, needed, "a backup of a running guest")
+    root = ElementTree.Element("domainbackup", mode="pull")
+    if since is not None:
+        sub(root, "incremental", since)
+    sub(root, "server", transport="unix", socket=str(record.socket))
+    disks = sub(root, "disks")
+    for one in disks_of(machine.definition(call)):
+        if target_of(one) != device:
+            sub(disks, "disk", name=target_of(one), backup="no")
+            continue
+        told = {"exportname": device} | ({"exportbitmap": f"backup-{device}"} if since else {})
+        sub(
+            sub(disks, "disk", name=device, backup="yes", type="file", **told),
+            "scratch",
+            file=str(record.scratch),
+        )
+    backup, cut = text_of(root), text_of(registry.new_checkpoint(machine, device, checkpoint, call))
+    machine.act(call, lambda domain: domain.backupBegin(backup, cut, 0), "beginning a backup")
+
+
+def _begin_stopped(
+    machine: Machine, disk: Element, record: BackupRecord, checkpoint: str, since: str | None, call: Call
+) -> None:
+    image = _image(disk)
+    device = target_of(disk)
+    run_qemu_img(["bitmap", "--add", "-f", "qcow2", str(image), checkpoint], call)
+    registry.register(machine, device, checkpoint, call)
+    stopped_backup.serve(record, image, device, since, call)
+
+
+def _image(disk: Element) -> Path:
+    location = location_of(disk)
+    if not isinstance(location, FileLocation):
+        raise Unsupported(f"disk {target_of(disk)} is no file")
+    return location.path.resolve()
+
+
+def _end(
+    machine: Machine, record: BackupRecord, device: str, begun: Begun, call: Call, *, keep: bool
+) -> None:
+    if begun.running:
+        if _is_served(machine, record, begun, call):
+            _abort(machine, record, begun, call)
+    else:
+        stopped_backup.end(record)
+    if not keep:
+        registry.delete(machine, device, begun.checkpoint, call)
+    record.strike_out()
+
+
+def _abort(machine: Machine, record: BackupRecord, begun: Begun, call: Call) -> None:
+    machine.act(call, lambda domain: domain.abortJob(), "ending its backup")
+    gone = f"VM {machine.vm}: its backup does not end"
+    wait_until(lambda: not _is_served(machine, record, begun, call), call, gone)
+    state, reason = machine.ask(call, lambda domain: domain.state(), "asking its state")
+    if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+        machine.resume(call)

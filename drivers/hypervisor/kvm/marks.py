@@ -1,0 +1,66 @@
+"""Marks: what was begun with a VM, written down before it is done, so that a repeat can end it.
+
+<state>/<host>/begun/<vm>.<what>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ....core.dataplane.os_errors import os_errors
+from ....core.spi import Call, VmState
+from .machine import Machine
+from .register import write_whole
+
+
+class Mark:
+    """One thing that may have been begun."""
+
+    def __init__(self, state: Path, machine: Machine, what: str) -> None:
+        self._path = state / machine.link.host / "begun" / f"{machine.vm}.{what}"
+
+    def set(self, text: str = "") -> None:
+        """Write down that it begins."""
+        write_whole(self._path, text.encode())
+
+    def read(self) -> str | None:
+        """Return what was written down; None if nothing was begun."""
+        try:
+            with os_errors(f"cannot read {self._path}"):
+                return self._path.read_text() if self._path.exists() else None
+        except FileNotFoundError:
+            return None
+
+    def clear(self) -> None:
+        """Strike it out: it ended."""
+        with os_errors(f"cannot strike out {self._path}"):
+            self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def running_again(state: Path, machine: Machine, call: Call, *, pause: bool) -> Iterator[None]:
+    """Resume a VM that ran before, on every path out; after a kill -9 the next block like this does.
+
+    Args:
+        pause: stop the guest for the time of the block.
+    """
+    mark = Mark(state, machine, "paused")
+    ran = machine.state(call) is VmState.RUNNING or mark.read() is not None
+    if not ran:
+        yield
+        return
+    mark.set()
+    try:
+        if pause and machine.state(call) is VmState.RUNNING:
+            machine.act(call, lambda domain: domain.suspend(), "pausing it")
+        yield
+    finally:
+        rest = Call.within(max(5.0, _left(call)))
+        machine.resume(rest)
+        mark.clear()
+
+
+def _left(call: Call) -> float:
+    return 0.0 if call.deadline is None else call.deadline - call.clock()
