@@ -5,7 +5,7 @@
 #   scripts/setup-system.sh --missing  print one "tool package" line for each tool that is missing
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
-# (no root here), with 1 when it cannot. Only openssh-server brings a service,
+# (no root here), with 1 when it cannot. Only openssh-server and tgt bring a service,
 # which systemd starts where there is one; the tests run an sshd of their own on loopback, and a libvirtd of
 # their own in namespaces (docs/kvm-lab.md): libvirt-daemon-system, its units and its user are not needed.
 set -euo pipefail
@@ -34,6 +34,8 @@ qemu-system-x86_64   qemu-system-x86
 libvirtd             libvirt-daemon
 virt-qemu-run        libvirt-daemon-driver-qemu
 virsh                libvirt-clients
+tgtd                 tgt
+/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so  qemu-block-extra
 gcc                  gcc
 pkg-config           pkg-config
 /usr/include/libvirt/libvirt.h  libvirt-dev

@@ -16,7 +16,7 @@ from bollard.conformance.lab import ContractBroken, NotApplicable
 from bollard.conformance.registry import ATTRIBUTE
 from bollard.core.plugins import registered
 from bollard.core.spi import HypervisorDriver, InvalidArgument, NotFound
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
 from bollard.simulators.hypervisor import HypervisorSimulator
 from hypervisor_rig import NO_TLS, prepare, prepared_cluster
 

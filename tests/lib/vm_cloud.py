@@ -41,7 +41,8 @@ from bollard.core.vm_snapshots.records import Records, VmSnapshot, VmSnapshotSpe
 from bollard.core.vm_snapshots.strategy import Strategy
 from bollard.core.vm_snapshots.sync import VmSnapshotSync
 from bollard.core.vm_snapshots.vm_locks import VmLocks
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver, SimulatedHypervisorOptions
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.options import SimulatedHypervisorOptions
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.qcow2 import Qcow2Driver
 from bollard.simulators.array import ArraySimulator

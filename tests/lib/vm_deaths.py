@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bollard.core.pool import Pool
 from bollard.core.vm_snapshots.records import Records
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
 from vm_cloud import SimulatedCloud
 
 _HYPERVISOR = (

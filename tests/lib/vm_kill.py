@@ -25,7 +25,8 @@ from bollard.core.vm_snapshots.machine import Machine, VmVolume
 from bollard.core.vm_snapshots.manager import VmSnapshotManager
 from bollard.core.vm_snapshots.records import Records, VmSnapshotSpec
 from bollard.core.vm_snapshots.vm_locks import VmLocks
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver, SimulatedHypervisorOptions
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.options import SimulatedHypervisorOptions
 from bollard.drivers.primary.qcow2 import Qcow2Driver
 from bollard.transfer_objects.enums import HypervisorType
 from bollard.transfer_objects.ids import VmId, VmSnapshotId, VolumeId

@@ -21,7 +21,7 @@ from tls_door import tls_door
 BROKEN = Path(__file__).parent / "broken"
 _GIB = 2**30
 _BUCKET = "archive"
-_HYPERVISOR = "bollard.drivers.hypervisor:SimulatedHypervisorDriver"
+_HYPERVISOR = "bollard.drivers.hypervisor.driver:SimulatedHypervisorDriver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

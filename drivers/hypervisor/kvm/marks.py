@@ -62,5 +62,12 @@ def running_again(state: Path, machine: Machine, call: Call, *, pause: bool) -> 
         mark.clear()
 
 
+def end_pause(state: Path, machine: Machine, call: Call) -> None:
+    """Resume a VM that a killed process had paused."""
+    if Mark(state, machine, "paused").read() is not None:
+        with running_again(state, machine, call, pause=False):
+            pass
+
+
 def _left(call: Call) -> float:
     return 0.0 if call.deadline is None else call.deadline - call.clock()

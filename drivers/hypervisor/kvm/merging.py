@@ -10,6 +10,7 @@ A merge that breaks off leaves the chain as it was, and a repeat goes on.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,6 +26,7 @@ from .qemu_img import image_info, run_qemu_img
 from .waiting import wait_until
 
 _PIVOT = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
+_STUCK, _LOOK = 5.0, 0.1  # seconds at its end after which a job is given up; between two looks
 
 
 def merge_live(
@@ -33,6 +35,9 @@ def merge_live(
     """Run a block job to its end; one that a killed or late call left is gone on with."""
     device = target_of(disk)
     active = upper == 0
+    if _is_stuck(machine, device, call):
+        _abort(machine, device)
+        wait_until(lambda: not _job(machine, device, call), call, f"VM {machine.vm}: a merge does not end")
     if not _job(machine, device, call):
         top, base = index_in_chain(disk, upper), index_in_chain(disk, lower)
         flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if active else 0
@@ -64,6 +69,17 @@ def _ready_or_gone(machine: Machine, device: str, call: Call) -> bool:
     disk = disk_of_device(machine.definition(call), device)
     mirror = disk.find("mirror") if disk is not None else None
     return mirror is not None and mirror.get("ready") == "yes"
+
+
+def _is_stuck(machine: Machine, device: str, call: Call) -> bool:
+    """Tell whether a job has done all and is never told to be ready: libvirtd was dead when QEMU said so."""
+    end = call.clock() + _STUCK
+    while call.clock() < end:
+        job = _job(machine, device, call)
+        if not job or job["cur"] < job["end"] or _ready_or_gone(machine, device, call):
+            return False
+        time.sleep(_LOOK)
+    return True
 
 
 def _abort(machine: Machine, device: str) -> None:

@@ -11,7 +11,8 @@ import libvirt
 from ....core.spi import Call, KeepsSnapshotMetadata, NotFound, VmSnapshotMetadata
 from ....transfer_objects.ids import VmId, VmSnapshotId
 from .machine import Machine
-from .vm_snapshots import KvmVmSnapshots, known
+from .marks import end_pause
+from .vm_snapshots import KvmVmSnapshots, known, wait_for_job
 
 _PARENTS_FIRST = libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL
 _METADATA_ONLY = libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
@@ -24,8 +25,13 @@ class KvmSnapshotMetadata(KvmVmSnapshots, KeepsSnapshotMetadata):
     """libvirt's register of snapshots."""
 
     def vm_snapshot_metadata(self, vm: VmId, call: Call) -> Sequence[VmSnapshotMetadata]:
-        """See `KeepsSnapshotMetadata.vm_snapshot_metadata`."""
-        return metadata_of(self._machine(vm, call), call)
+        """See `KeepsSnapshotMetadata.vm_snapshot_metadata`; what a kill cut short is ended first."""
+        machine = self._machine(vm, call)
+        if machine.active(call):
+            wait_for_job(machine, call)  # libvirt cannot list them while it takes one, for a dead caller say
+        self._settle(machine, call)
+        end_pause(self.options.state, machine, call)
+        return metadata_of(machine, call)
 
     def drop_vm_snapshot_metadata(self, vm: VmId, call: Call) -> None:
         """See `KeepsSnapshotMetadata.drop_vm_snapshot_metadata`."""

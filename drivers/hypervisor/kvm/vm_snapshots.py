@@ -168,7 +168,7 @@ class KvmVmSnapshots(KvmGuests):
         if begun is None:
             return
         phase, _, then = begun.partition(" ")
-        _wait_for_job(machine, call)
+        wait_for_job(machine, call)
         tags = SnapshotTags(machine, call)
         if phase == "applying" and not tags.running:
             tags.apply(UNDO, call)
@@ -179,7 +179,7 @@ class KvmVmSnapshots(KvmGuests):
         mark.clear()
 
 
-def _wait_for_job(machine: Machine, call: Call) -> None:
+def wait_for_job(machine: Machine, call: Call) -> None:
     """Wait until libvirt has ended what a late call left to it; it does so before it answers this."""
     disks = disks_of(machine.definition(call))
     if disks:

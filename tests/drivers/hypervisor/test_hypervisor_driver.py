@@ -40,7 +40,8 @@ from bollard.core.spi import (
     VmState,
     parse_options,
 )
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver, SimulatedHypervisorOptions
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.options import SimulatedHypervisorOptions
 from bollard.simulators.process import SimulatorProcess
 from bollard.transfer_objects.ids import HostId, VmId, VmSnapshotId
 from bollard.transfer_objects.secret import Secret

@@ -23,7 +23,7 @@ from bollard.core.spi import (
     Volume,
     VolumeSpec,
 )
-from bollard.drivers.hypervisor import SimulatedHypervisorDriver
+from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.qcow2 import Qcow2Driver
 from bollard.transfer_objects.ids import HostId, VolumeId
