@@ -204,7 +204,8 @@ class VmSnapshotManager:
         """Delete it; the VM and its other snapshots stay as they are. A deleted one is fine.
 
         Raises:
-            StorageError: it is in state Error then; deleting it again goes on.
+            StorageError: it is in state Error then, or still Expunging if nobody knows how far it came (libvirtd
+                died with the VM paused): `sync` goes on with that. Deleting it again goes on with either.
         """
         found = self.records.find(snapshot)
         if found is None or found.state in (State.REMOVED, State.HIDDEN):
@@ -234,7 +235,8 @@ class VmSnapshotManager:
         try:
             gone = strategy.delete(self.job(begun, machine, state, call))
         except StorageError as error:
-            self.records.step(snapshot, Event.OPERATION_FAILED, error=error.message)
+            if error.outcome is not Outcome.UNKNOWN:
+                self.records.step(snapshot, Event.OPERATION_FAILED, error=error.message)
             raise
         if gone:
             self.records.expunged(snapshot)

@@ -10,6 +10,7 @@ from bollard.core.spi import (
     Conflict,
     Internal,
     InUse,
+    Outcome,
     OutOfCapacity,
     StorageError,
     Unavailable,
@@ -149,7 +150,7 @@ def test_a_deletion_that_fails_goes_on_when_it_is_asked_again(cloud, monkeypatch
     write_all(cloud, "e1")
     cloud.take("e1")
     with monkeypatch.context() as patch:
-        broken(cloud.driver, "merge_image", Internal("no"), patch, after=True)
+        broken(cloud.driver, "merge_image", Internal("no", outcome=Outcome.APPLIED), patch, after=True)
         with pytest.raises(Internal):
             cloud.delete("e1")
     assert cloud.records.get(VmSnapshotId("e1")).state is State.ERROR
@@ -159,6 +160,21 @@ def test_a_deletion_that_fails_goes_on_when_it_is_asked_again(cloud, monkeypatch
 
     assert cloud.files() == []
     assert have(cloud, "e1") == [True] * 3
+
+
+def test_a_deletion_of_which_nobody_knows_how_far_it_came_is_left_to_the_sync(cloud, monkeypatch):
+    """It stays Expunging, the VM may stand still in the midst of it; the sync brings it to its end."""
+    write_all(cloud, "e3")
+    cloud.take("e3")
+    with monkeypatch.context() as patch:
+        broken(cloud.driver, "merge_image", Internal("libvirtd died", outcome=Outcome.UNKNOWN), patch)
+        with pytest.raises(Internal):
+            cloud.delete("e3")
+    assert cloud.records.get(VmSnapshotId("e3")).state is State.EXPUNGING
+    assert [one.after for one in cloud.sync.all(call())] == [State.REMOVED]
+
+    assert cloud.files() == []
+    assert have(cloud, "e3") == [True] * 3
 
 
 def test_a_creation_that_cannot_be_undone_is_left_to_the_sync(cloud, monkeypatch):
