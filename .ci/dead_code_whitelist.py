@@ -45,3 +45,6 @@ _.get_allowed_auths, _.check_auth_publickey, _.check_channel_request, _.check_ch
 
 # tempfile and socketserver look at these: conformance/hosting/template.py, tests/mutants/tls_door.py.
 _.tempdir, _.daemon_threads, _.block_on_close
+
+# pytest reads it: tests/kvm/conftest.py.
+collect_ignore_glob

@@ -204,8 +204,9 @@ class VmSnapshotManager:
         """Delete it; the VM and its other snapshots stay as they are. A deleted one is fine.
 
         Raises:
-            StorageError: it is in state Error then, or still Expunging if nobody knows how far it came (libvirtd
-                died with the VM paused): `sync` goes on with that. Deleting it again goes on with either.
+            StorageError: it is in state Error then, or still Expunging if nobody knows how far it came
+                (libvirtd died with the VM paused): `sync` goes on with that. Deleting it again goes on with
+                either.
         """
         found = self.records.find(snapshot)
         if found is None or found.state in (State.REMOVED, State.HIDDEN):

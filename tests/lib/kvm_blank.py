@@ -66,7 +66,7 @@ class Blank(Scenario):
     def volume(self) -> bytes:
         """What the disk of the stopped VM holds."""
         raw = self.directory / "volume.raw"
-        command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", self.image, raw]
+        command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(self.image), str(raw)]
         subprocess.run(command, check=True, timeout=60)
         return raw.read_bytes()
 

@@ -318,9 +318,7 @@ Chapter = Callable[[Scenario], Ref | StorageError | None]
 class Story:
     """A life in chapters, each played once and in order when somebody asks for it or for a later one."""
 
-    def __init__(
-        self, rig: Scenario, chapters: Iterable[Callable[[Scenario], Ref | StorageError | None]]
-    ) -> None:
+    def __init__(self, rig: Scenario, chapters: Iterable[Chapter]) -> None:
         self.rig = rig
         self._chapters = iter(chapters)
         self._seen: dict[str, Seen] = {}
