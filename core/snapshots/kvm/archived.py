@@ -127,11 +127,16 @@ class ChainArchive:
             raise DataLoss(f"the text of checkpoint {ref.checkpoint} has {size} bytes")
         return b"".join(self.store.get(_key(ref), call, length=size)).decode()
 
-    def remove(self, ref: Ref, call: Call, *, known: Collection[str]) -> None:
+    def remove(self, ref: Ref, call: Call) -> None:
         """See `ChainStore.remove`."""
         with suppress(NotFound):
             self.store.delete(_key(ref), call)
-        self.archive.delete(call, volume=ref.volume, snapshot=ref.snapshot, known=known)
+        # Not `known`: on Swift the archive would wait a minute for its listing, for each ref that goes.
+        self.archive.delete(call, volume=ref.volume, snapshot=ref.snapshot)
+
+    def free(self, volume: str, call: Call, *, known: Collection[str]) -> None:
+        """See `ChainStore.free`; it waits until a listing that lags has caught up."""
+        self.archive.collect(call, volume=volume, known=known)
 
 
 def _key(ref: Ref) -> str:

@@ -50,6 +50,18 @@ def delete(site: Site, snapshot: SnapshotId, call: Call, *, store: str | None = 
         sweep(site, volume, call)
 
 
+def free(site: Site, volume: VolumeId, call: Call) -> None:
+    """Free the space of what was deleted or cut short; once a day is enough.
+
+    An archive on a store whose listing lags (Swift) frees nothing with the deletion itself, and waits for a
+    minute here; what a killed run left in an archive is freed when its lease is over.
+    """
+    with site.catalog.transaction() as session:
+        refs = refs_of_volume(session, volume)
+    for name, store in site.stores.items():
+        store.free(volume, call, known={ref.snapshot for ref in refs if ref.store == name})
+
+
 def _decide(session: Session, record: SnapshotRecord, store: str | None) -> None:
     refs = refs_of_volume(session, record.volume)
     if record.state in _BUSY:

@@ -128,7 +128,10 @@ class ChainDirectory:
     def _text(self, ref: Ref) -> Path:
         return self.root / _CHECKPOINTS / (ref.checkpoint or ref.snapshot)
 
-    def remove(self, ref: Ref, call: Call, *, known: Collection[str]) -> None:  # noqa: ARG002 - as `look`
+    def free(self, volume: str, call: Call, *, known: Collection[str]) -> None:
+        """See `ChainStore.free`: `remove` has freed everything, also what a killed run left."""
+
+    def remove(self, ref: Ref, call: Call) -> None:  # noqa: ARG002 - as `look`
         """See `ChainStore.remove`."""
         for path in (self.file(ref), self._text(ref)):
             with os_errors(f"cannot remove {path}", outcome=Outcome.UNKNOWN):

@@ -162,10 +162,7 @@ class Site:
 
     def remove(self, ref: Ref, call: Call, *, store: str = "") -> None:
         """Remove what a store has of a snapshot: the ref's own, or another; repeatable."""
-        name = store or ref.store
-        with self.catalog.transaction() as session:
-            known = {one.snapshot for one in refs_of_volume(session, ref.volume) if one.store == name}
-        self.store(name).remove(ref, call, known=known - {ref.snapshot})
+        self.store(store or ref.store).remove(ref, call)
 
     def readable(self, session: Session, snapshot: str) -> tuple[Sequence[Ref], Ref]:
         """Return the refs of a snapshot's volume, and one of the snapshot's that can be read.

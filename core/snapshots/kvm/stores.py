@@ -73,11 +73,14 @@ class ChainStore(Protocol):
     def checkpoint(self, ref: Ref, call: Call) -> str:
         """Return that text, or raise `NotFound`."""
 
-    def remove(self, ref: Ref, call: Call, *, known: Collection[str]) -> None:
-        """Remove the snapshot, its checkpoint's text and whatever a killed run left of them.
+    def remove(self, ref: Ref, call: Call) -> None:
+        """Remove the snapshot and its checkpoint's text; an archive whose listing lags frees space later."""
+
+    def free(self, volume: str, call: Call, *, known: Collection[str]) -> None:
+        """Remove what no snapshot of the volume needs: of removed ones, and of killed runs.
 
         Args:
-            known: ids of all snapshots of the volume that this store is to have after that.
+            known: ids of all snapshots of the volume that this store has, or is to have.
         """
 
 
