@@ -130,7 +130,7 @@ class S3WithDefects:
             if defects.delete_missing_is_error and not upload and not self._exists(request):
                 return _refusal(404, "NoSuchKey", "The specified key does not exist.")
         if defects.put_keeps_old and request.is_object_put and self._exists(request):
-            # A client that waits a second for its "100 Continue" sends the body; a reset would be another defect.
+            # A client that waits a second for "100 Continue" sends the body: a reset would be another defect.
             get_input_stream(request.environ).read()
             digest = request.environ.get("HTTP_X_AMZ_CHECKSUM_SHA256", "")
             return Response(status=200, headers={"ETag": '"0"', "x-amz-checksum-sha256": digest})
