@@ -151,12 +151,19 @@ def test_a_revert_is_whole_or_has_not_begun(cloud, monkeypatch):
     assert deaths >= 10
 
 
+# Arrays have no chains, so that in a mixed VM the middle and the leaf are what they are among files.
+_DELETIONS = [
+    (kind, which)
+    for kind in KINDS
+    for which in ("root", "middle", "leaf", "hidden")
+    if kind != "mixed" or which in ("root", "hidden")
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["root", "middle", "leaf", "hidden"])
+@pytest.mark.parametrize(("cloud", "which"), _DELETIONS, indirect=["cloud"])
 def test_a_deletion_goes_on(cloud, monkeypatch, which):
     """It is gone after the sync, the guest has all its files, the others hold their instants."""
-    if len(cloud.pools) > 1 and which in ("middle", "leaf"):
-        pytest.skip("shown for files, and the arrays have no chains")
 
     def prepare(name: str) -> None:
         for part in ("root", "middle", "leaf"):
