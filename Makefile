@@ -60,7 +60,7 @@ check: setup .typing/bollard
 	$(BIN)/mkdocs --quiet build --strict
 
 long: setup
-	BOLLARD_LONG=1 $(BIN)/pytest -n $(JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py
+	BOLLARD_LONG=1 $(BIN)/pytest -n $(JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py tests/kvm/test_kvm_cloud_kills.py
 
 mutants: setup
 	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --json conformance/mutation_score.json

@@ -159,7 +159,8 @@ def _clean(backend: Backend, home: Path, kill: Kill, killed: Killed) -> None:
             _clean_run(backend, copy, path.stem, killed)
         _clean_run(backend, ledger, path.stem, killed)
         if kill.elsewhere:
-            copy.rmdir()
+            killed.problems += [f"{left} is left elsewhere" for left in copy.iterdir()]
+            shutil.rmtree(copy)
     runs = _bollard("runs", "--json", "--ledger", ledger)
     killed.problems += [f"`runs` lists {one}" for one in runs[1]]
 
