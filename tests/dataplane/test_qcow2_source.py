@@ -221,21 +221,49 @@ from bollard.core.dataplane import open_qcow2_sink
 open_qcow2_sink(Path(sys.argv[1]))
 """
 
+# What qemu-nbd does with a SIGTERM between its handler and its main loop.
+_DIE_BEFORE_IT_HEEDS_SIGTERM = """
+import os, signal, sys
+from pathlib import Path
+import bollard.core.dataplane.qemu_nbd as module
+def deaf():
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            status = Path("/proc", pid, "status").read_text()
+            # Bit 14 of what it ignores: the shell has come so far.
+            if int(status.split("SigIgn:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
+                return pid
+def connect(self):
+    self._thread.start()
+    while not (pid := deaf()):
+        pass
+    print(pid, flush=True)
+    os.kill(os.getpid(), 9)
+module.program = lambda: sys.argv[2]
+module.QemuNbd.connect = connect
+from bollard.core.dataplane import open_qcow2_sink
+open_qcow2_sink(Path(sys.argv[1]))
+"""
+
 
 @pytest.mark.parametrize(
     "script",
-    [_OPEN_AND_TELL, _DIE_WHILE_IT_STARTS, _DIE_BEFORE_IT_COUNTS_US],
-    ids=["serving", "starting", "greeting"],
+    [_OPEN_AND_TELL, _DIE_WHILE_IT_STARTS, _DIE_BEFORE_IT_COUNTS_US, _DIE_BEFORE_IT_HEEDS_SIGTERM],
+    ids=["serving", "starting", "greeting", "deaf"],
 )
 def test_qemu_nbd_does_not_outlive_a_killed_user(images: ModuleType, tmp_path: Path, script: str) -> None:
     """After kill -9 of the process that opened it, the server ends and the image is free again.
 
     The scripts die with an open sink, while qemu-nbd starts, and when it has greeted the first client:
-    clients that did not finish the handshake do not count for it.
+    clients that did not finish the handshake do not count for it. The last one dies under a server that
+    is deaf to SIGTERM.
     """
+    deaf = tmp_path / "deaf"
+    deaf.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 600\n")
+    deaf.chmod(0o755)
     path = images.create_qcow2(tmp_path / "a.qcow2", MIB)
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script, str(path), str(deaf)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as user:
         assert user.stdout
         server = int(user.stdout.readline())
