@@ -1,4 +1,4 @@
-"""Scenarios A1 to A3 and A7 with an archive on an object store: S3 (moto) and Swift (the simulator)."""
+"""Scenario C11, and A3 and A7, with an archive on an object store: S3 (moto) and Swift (the simulator)."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def gone(rig: Scenario) -> None:
         rig.delete(snapshot)
 
 
-def test_a1_a_full_goes_straight_to_the_object_store(story: Story) -> None:
-    """C11: snapshot 1 of a running guest is a full in the archive, and a volume made from it has file 1."""
+def test_c11_a_full_goes_straight_to_the_object_store(story: Story) -> None:
+    """Snapshot 1 of a running guest is a full in the archive, and a volume made from it has file 1."""
     seen = story.after("a1")
     assert seen.ref
     assert (seen.ref.store, seen.ref.parent, seen.ref.full_reason) == ("archive", None, Reason.FIRST)
@@ -98,7 +98,7 @@ def test_a1_a_full_goes_straight_to_the_object_store(story: Story) -> None:
     assert story.rig.restored["s1"] == story.rig.written["s1"]
 
 
-def test_a2_an_increment_on_an_object_store(story: Story) -> None:
+def test_c11_an_increment_on_an_object_store(story: Story) -> None:
     """Snapshot 2 is based on 1 and takes about what was written since; it has both files."""
     first, seen = story.after("a1").ref, story.after("a2")
     assert seen.ref
