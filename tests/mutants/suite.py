@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from backends import started
 from bollard.conformance.model import Tier
 from catalogue import Mutant, known_checks, run_wide
+from launch import bollard
 
 # Seconds for a run and for each of its checks: longer than the default deadline of a call, so that a check
 # which hangs still ends by itself; a healthy backend is run with a hundred of them.
@@ -51,20 +51,23 @@ def run_suite(mutant: Mutant) -> Run:
             chosen = selected(mutant)
             tier = tier_of(chosen)
             target.write(config, disruptive=tier is Tier.DISRUPTIVE)
-            command = [sys.executable, "-m", "bollard", "conformance", "run", "--json"]
-            command += ["--driver", target.driver, "--ledger", str(home / "ledger")]
-            command += [
-                f"--tier={tier}",
-                f"--deep-seconds={_DEEP}",
-                *(f"--select={check}" for check in chosen),
-            ]
-            command += [] if mutant.backend == "static" else ["--config", str(config)]
-            run = _run(command, target.environment(), timeout=_START + _EACH * len(chosen))
+            command = ["conformance", "run", "--json", f"--driver={target.driver}"]
+            command += [f"--ledger={home / 'ledger'}", f"--tier={tier}", f"--deep-seconds={_DEEP}"]
+            command += [f"--select={check}" for check in chosen]
+            command += [] if mutant.backend == "static" else [f"--config={config}"]
+            limit = _START + _EACH * len(chosen)
+            # What is patched or edited must be so before the suite is imported.
+            fresh = bool(mutant.patch or mutant.edit[0])
+            try:
+                done = bollard(command, target.environment(), home, timeout=limit, fresh=fresh)
+                run = _read(done)
+            except subprocess.TimeoutExpired:
+                run = Run(problem=f"the suite took more than {limit:.0f} s")
     return Run(
         results=run.results,
         messages=run.messages,
         seconds=time.monotonic() - begin,
-        command=run.command,
+        command=f"bollard {' '.join(command)}",
         problem=run.problem,
     )
 
@@ -96,21 +99,14 @@ def tier_of(checks: Iterable[str]) -> Tier:
     return next(t for t in Tier if all(t.includes(other) for other in tiers))
 
 
-def _run(command: list[str], environment: dict[str, str], timeout: float) -> Run:
-    words = " ".join(command[1:])
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        return Run(command=words, problem=f"the suite took more than {timeout:.0f} s")
+def _read(done: subprocess.CompletedProcess[str]) -> Run:
+    """Read the results that the suite has printed."""
     try:
         checks = json.loads(done.stdout)["checks"]
     except (ValueError, KeyError):  # no JSON, or the JSON of an error
         said = (done.stderr or done.stdout)[-_SHOWN:].strip()
-        return Run(command=words, problem=f"no result, exit code {done.returncode}: {said}")
+        return Run(problem=f"no result, exit code {done.returncode}: {said}")
     return Run(
         results={c["id"]: c["result"] for c in checks},
         messages={c["id"]: c["message"] for c in checks if c["result"] != "pass"},
-        command=words,
     )
