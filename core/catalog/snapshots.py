@@ -137,6 +137,7 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
     Attributes:
         size: bytes that the guest saw when it was cut; 0 until then.
         error: why it is in Error, for the user.
+        frozen_seconds: for how long the guest stood still for the cut; 0: it was not quiesced.
     """
 
     __tablename__ = "volume_snapshots"
@@ -157,6 +158,7 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
     state: Mapped[SnapshotState] = mapped_column(_stored(SnapshotState), default=SnapshotState.CREATING)
     size: Mapped[int] = mapped_column(default=0)
     error: Mapped[str] = mapped_column(default="")
+    frozen_seconds: Mapped[float] = mapped_column(default=0.0)
 
     def take(self, event: SnapshotEvent) -> None:
         """Move on; raises `Conflict` where the event does not fit."""

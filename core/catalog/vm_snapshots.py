@@ -69,6 +69,7 @@ class VmSnapshotMemberRow(Base):
         pool: name of the volume's pool.
         image: of kind "file": path of the image that holds the instant; the guest writes above it.
         format: of the image.
+        volume_snapshot: id of the volume snapshot that was made of it.
     """
 
     __tablename__ = "vm_snapshot_member"
@@ -81,3 +82,4 @@ class VmSnapshotMemberRow(Base):
     pool: Mapped[str] = mapped_column(String(255))
     image: Mapped[str] = mapped_column(default="")
     format: Mapped[str] = mapped_column(String(16), default="")
+    volume_snapshot: Mapped[str] = mapped_column(_ID, default="")

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from ...transfer_objects.secret import Secret
 from ..spi.errors import NotFound
 from ..spi.location import NbdLocation
 from ..spi.model import Extent, ExtentKind
-from .endpoint import SocketEndpoint
+from .endpoint import Endpoint, SocketEndpoint
 from .extents import merge
 from .nbd import DEFAULT_TIMEOUT, NbdClient
 
 
-@contextmanager
 def dirty_extents(
     location: NbdLocation,
+    bitmap: str,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    tls: ssl.SSLContext | None = None,
+) -> AbstractContextManager[Iterator[Extent]]:
+    """Connect to a location, and yield the sorted DATA extents that the bitmap has marked; as `marked`."""
+    endpoint = SocketEndpoint(location.address, timeout=timeout)
+    return marked(endpoint, location.export, bitmap, timeout=timeout, tls=tls)
+
+
+@contextmanager
+def marked(
+    endpoint: Endpoint,
+    export: Secret,
     bitmap: str,
     *,
     timeout: float = DEFAULT_TIMEOUT,
@@ -35,8 +49,7 @@ def dirty_extents(
     Raises:
         NotFound: no such export, or it does not offer this bitmap.
     """
-    endpoint = SocketEndpoint(location.address, timeout=timeout)
-    client = NbdClient(endpoint, location.export, context=bitmap.encode(), timeout=timeout, tls=tls)
+    client = NbdClient(endpoint, export, context=bitmap.encode(), timeout=timeout, tls=tls)
     try:
         if client.export.context is None:
             raise NotFound(f"the NBD export has no bitmap {bitmap!r}")

@@ -39,7 +39,7 @@ def open_chain_source(chain: Sequence[Path], *, timeout: float = DEFAULT_TIMEOUT
         NotFound: a file is gone.
         DataLoss: a file is damaged, or its header names another backing file than `chain` does.
     """
-    server = _serve(chain, ["--read-only"], timeout=timeout)
+    server = serve_chain(chain, ["--read-only"], timeout=timeout)
     try:
         return NbdSource(server, _NO_NAME, timeout=timeout)
     except Unavailable as error:
@@ -49,16 +49,26 @@ def open_chain_source(chain: Sequence[Path], *, timeout: float = DEFAULT_TIMEOUT
 def open_chain_sink(chain: Sequence[Path], *, timeout: float = DEFAULT_TIMEOUT) -> NbdSink:
     """Open a chain; the top file is written, those below are only read. Raises as `open_chain_source`."""
     # Zeros over older data become zero clusters, which take no space and hide what is below.
-    server = _serve(chain, ["--discard=unmap", "--detect-zeroes=unmap"], timeout=timeout, writable=True)
+    server = serve_chain(chain, ["--discard=unmap", "--detect-zeroes=unmap"], timeout=timeout, writable=True)
     try:
         return NbdSink(server, _NO_NAME, timeout=timeout)
     except Unavailable as error:
         raise server.explain(error) from error
 
 
-def _serve(
-    chain: Sequence[Path], arguments: Sequence[str], *, timeout: float, writable: bool = False
+def serve_chain(
+    chain: Sequence[Path],
+    arguments: Sequence[str],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    writable: bool = False,
 ) -> QemuNbd:
+    """Return a server of a chain, which starts with its first client. Raises as `open_chain_source`.
+
+    Args:
+        arguments: of qemu-nbd.
+        writable: the top file is opened for writing.
+    """
     program()  # from here on nothing fails before QemuNbd owns what was opened
     fds: list[int] = []
     try:

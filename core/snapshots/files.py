@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,15 +18,8 @@ from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..archive import Archive, CreateOptions, Manifest
 from ..dataplane import open_sink, open_source
 from ..dataplane.os_errors import os_errors
-from ..spi import (
-    Call,
-    Conflict,
-    DeadlineExceeded,
-    DiskFormat,
-    FileLocation,
-    Internal,
-    Unsupported,
-)
+from ..dataplane.qemu_img import create_image
+from ..spi import Call, Conflict, DiskFormat, FileLocation
 from .origin import origin_of
 
 
@@ -61,15 +53,7 @@ def _create(part: Path, size: int, disk_format: DiskFormat, call: Call) -> None:
         file.truncate(size if disk_format == "raw" else 0)
     if disk_format == "raw":
         return
-    command = ["qemu-img", "create", "-q", "-f", disk_format, "--", str(part.absolute()), str(size)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=call.remaining())
-    except FileNotFoundError as error:
-        raise Unsupported("qemu-img is not installed: apt-get install qemu-utils") from error
-    except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded(f"qemu-img took too long to create {part}") from error
-    except subprocess.CalledProcessError as error:
-        raise Internal(f"qemu-img could not create {part}: {error.stderr.strip()}") from error
+    create_image(part, size, call, image_format=disk_format)
 
 
 def _give_name(part: Path, path: Path) -> None:

@@ -61,10 +61,12 @@ class BackupDisk:
     Attributes:
         location: the point in time, as an export that is read-only.
         bitmap: NBD meta context that tells what has changed since the base; "" for a full.
+        frozen_seconds: how long the guest stood still for the cut; 0 if it was not frozen.
     """
 
     location: NbdLocation
     bitmap: str = ""
+    frozen_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,8 @@ class Checkpoint:
         name: of checkpoint and bitmap: [a-z0-9-], at most 64.
         device: the disk.
         text: the hypervisor's own form (libvirt: domain checkpoint XML without the domain); it is kept
-            beside the snapshot, since the hypervisor forgets it when the VM is defined anew.
+            beside the snapshot, since the hypervisor forgets it when the VM is defined anew. "": it began
+            while no VM had the volume, so there is a bitmap of this name and no text yet.
     """
 
     name: str
@@ -134,7 +137,9 @@ class MigratesVms(ABC):
     def migrate_vm(
         self, vm: VmId, host: HostId, call: Call, *, disks: Mapping[str, FileLocation] | None = None
     ) -> None:
-        """Move it live; on failure it MUST run on where it was.
+        """Move it live; [migrate.runs-on] on failure it MUST run on where it was.
+
+        [migrate.repeat] A VM that is there already MUST be fine.
 
         Args:
             disks: new images by device for disks that move along; they exist, empty and of the right size.
@@ -175,9 +180,11 @@ class Overlays(ABC):
     ) -> None:
         """Put a new overlay on each of these devices, all at one instant, or on none.
 
-        [overlay.repeat] An overlay that is in place already MUST be fine. [overlay.fails-clean] On failure
-        the VM MUST write where it wrote before, and no new file be left. `quiesce` on a VM whose agent does
-        not answer gives `Unavailable`, not applied.
+        [overlay.instant] The images below MUST show one instant, whatever the guest writes meanwhile, and
+        MUST NOT change any more. [overlay.repeat] An overlay that is in place already MUST be fine.
+        [overlay.fails-clean] On failure the VM MUST write where it wrote before, and no new file be left.
+        [overlay.quiesce] With `quiesce` the guest MUST be thawed again on every path; an agent of a running
+        VM that does not answer gives `Unavailable`, not applied.
         """
 
     @abstractmethod
@@ -195,7 +202,7 @@ class Overlays(ABC):
 
         Both maps name the same devices. What the guest wrote to before is left for the caller to remove.
         [switch.all] All devices MUST be switched, or none and no new file be left. [switch.repeat] Devices
-        that are on their overlays already MUST be fine. A running VM gives `InUse`.
+        that are on their overlays already MUST be fine. [switch.running] A running VM MUST give `InUse`.
         """
 
     @abstractmethod
@@ -211,9 +218,10 @@ class Overlays(ABC):
     ) -> None:
         """Bring all from `top` down to `base` into `base`, which then takes `top`'s place in the chain.
 
+        [merge.bytes] `base` and each image above `top` MUST hold the bytes that they showed through `top`.
         `dependents` are images that have `top` as their backing file and are not in the VM's present
-        chain (a revert left them): they MUST have `base` afterwards. The files in between and `top` are
-        left for the caller to remove. [merge.goes-on] A running guest MUST write on meanwhile.
+        chain (a revert left them): [merge.dependents] they MUST have `base` afterwards. The files in between
+        and `top` are left for the caller to remove. [merge.goes-on] A running guest MUST write on meanwhile.
         [merge.side] If neither `top` nor `base` is in the VM's present chain, they are a branch that a
         revert left, and MUST be merged all the same. [merge.repeat] A `top` that is gone, or `base` in
         the present chain without `top`, MUST be fine: it was merged.
@@ -228,38 +236,60 @@ class Backups(ABC):
 
     @abstractmethod
     def begin_backup(
-        self, vm: VmId, device: str, call: Call, *, checkpoint: str, since: str | None = None
+        self,
+        vm: VmId,
+        device: str,
+        call: Call,
+        *,
+        checkpoint: str,
+        since: str | None = None,
+        quiesce: bool = False,
     ) -> BackupDisk:
         """Cut now, and serve that instant until `end_backup`; `checkpoint` begins at the same instant.
 
         [backup.instant] What is served MUST be one instant, whatever the guest writes meanwhile.
+        [backup.export] It MUST be read-only, and of the disk's size.
         [backup.changed] Every byte that differs from the instant of `since` MUST be in the bitmap.
         [backup.repeat] Called again with the same checkpoint while it runs it MUST return the same backup.
+        [backup.quiesce] With `quiesce` a running guest MUST be frozen for the cut, be thawed on every path
+        and before this returns, and stand still for nothing but the cut; a VM that does not run has nothing
+        to freeze. An agent that does not answer gives `Unavailable`, not applied, and nothing is left.
 
         Raises:
-            NotFound: `since` is not there, or its bitmap is lost or inconsistent (not applied).
-            Busy: another job runs on the VM.
+            NotFound: [backup.lost] `since` is not there, or its bitmap is lost or inconsistent: nothing MUST
+                be applied, and no checkpoint or job be left.
+            Busy: [backup.one-job] another job runs on the VM, and MUST go on.
             Unsupported: the versions of libvirt and QEMU are too old; the message names them.
         """
 
     @abstractmethod
     def end_backup(self, vm: VmId, device: str, call: Call, *, keep: bool) -> None:
-        """Stop serving. `keep` False takes the checkpoint of this backup away as well. Repeatable."""
+        """Stop serving. [backup.not-kept] `keep` False MUST take the checkpoint of this backup away as well.
+
+        [backup.end-twice] A repeat, or where nothing was begun, MUST be fine.
+        """
 
     @abstractmethod
     def checkpoints(self, vm: VmId, call: Call) -> Sequence[Checkpoint]:
-        """Return those whose bitmaps are whole, oldest first: others MUST NOT be returned."""
+        """Return those whose bitmaps are whole: others MUST NOT be returned.
+
+        [checkpoint.order] The oldest MUST come first.
+        """
 
     @abstractmethod
     def restore_checkpoints(self, vm: VmId, checkpoints: Sequence[Checkpoint], call: Call) -> Sequence[str]:
         """Register again after a start, attach or migration; returns the names whose bitmaps are gone.
 
-        [checkpoint.verified] One whose bitmap is missing or inconsistent MUST NOT be registered.
+        [checkpoint.verified] One whose bitmap is missing or inconsistent MUST NOT be registered. One without
+        a text, or with that of another device, is registered by its bitmap alone.
         """
 
     @abstractmethod
     def delete_checkpoint(self, vm: VmId, device: str, name: str, call: Call) -> None:
-        """Take it away with its bitmap, whole or broken, registered or not. Repeatable."""
+        """Take it away with its bitmap, whole or broken, registered or not. Repeatable.
+
+        [checkpoint.delete] The bitmaps of the others MUST stay whole.
+        """
 
 
 HYPERVISOR_MIXINS: tuple[type, ...] = (

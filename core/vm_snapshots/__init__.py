@@ -14,7 +14,7 @@ from .states import Event, IllegalTransition, State
 from .strategy import Priority, Strategy, choose
 from .sync import Ended, VmSnapshotSync
 from .vm_locks import VmLocks
-from .volume_quiesce import VmGuest, VolumeCut, snapshot_volume
+from .volume_quiesce import VmGuest, VolumeCut, snapshot_in_chain, snapshot_volume
 
 __all__ = [
     "Act",
@@ -45,5 +45,6 @@ __all__ = [
     "choose",
     "drop_register",
     "restore_register",
+    "snapshot_in_chain",
     "snapshot_volume",
 ]

@@ -33,6 +33,7 @@ class Member:
         device: as the hypervisor calls it.
         pool: name of the volume's pool.
         image: of kind FILE: the image that holds the instant.
+        volume_snapshot: id of the volume snapshot that was made of it, "" without; there is one at most.
     """
 
     device: str
@@ -40,6 +41,7 @@ class Member:
     kind: MemberKind
     pool: str
     image: FileLocation | None = None
+    volume_snapshot: str = ""
 
     @staticmethod
     def location(path: str, form: str) -> FileLocation:

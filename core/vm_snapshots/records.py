@@ -187,6 +187,13 @@ class Records:
                 if member.device == device:
                     member.image, member.format = str(image.path), image.format
 
+    def set_volume_snapshot(self, snapshot: VmSnapshotId, volume: VolumeId, made: str) -> None:
+        """Say which volume snapshot is made of a member; "": none."""
+        with self._catalog.transaction() as session:
+            for member in _row(session, snapshot).members:
+                if member.volume == volume:
+                    member.volume_snapshot = made
+
 
 def _row(session: Session, snapshot: VmSnapshotId) -> VmSnapshotRow:
     row = session.scalar(select(VmSnapshotRow).where(VmSnapshotRow.id == snapshot))
@@ -235,6 +242,7 @@ def _member_row(member: Member) -> VmSnapshotMemberRow:
         pool=member.pool,
         image="" if member.image is None else str(member.image.path),
         format="" if member.image is None else member.image.format,
+        volume_snapshot=member.volume_snapshot,
     )
 
 
@@ -245,6 +253,7 @@ def _member(row: VmSnapshotMemberRow) -> Member:
         kind=MemberKind(row.kind),
         pool=row.pool,
         image=Member.location(row.image, row.format) if row.image else None,
+        volume_snapshot=row.volume_snapshot,
     )
 
 

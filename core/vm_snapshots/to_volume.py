@@ -4,29 +4,24 @@
     as files            qemu-img convert <image of the member>, with all that it stands on
 
 The VM is locked meanwhile, so that nobody merges or deletes what is read; it may run.
+
+There is one volume snapshot at most per VM snapshot and volume. Its id is written down before the act and
+holds the place until `release`; after a failure the place is free again, after a kill -9 the same id goes on.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ...transfer_objects.ids import VmSnapshotId, VolumeId
+from ...transfer_objects.ids import SnapshotId, VmSnapshotId, VolumeId
+from ..checks import check_id
+from ..dataplane.durable import sync
 from ..dataplane.os_errors import os_errors
-from ..spi import (
-    Call,
-    Conflict,
-    DataLoss,
-    DeadlineExceeded,
-    Internal,
-    InvalidArgument,
-    NotFound,
-    Outcome,
-    OutOfCapacity,
-    Unsupported,
-)
+from ..dataplane.qemu_img import run_qemu_img
+from ..spi import Call, Conflict, InvalidArgument, NotFound, Outcome, Unsupported
 from .chain import disks_of, live_image
 from .machine import Machine
 from .manager import VmSnapshotManager
@@ -36,15 +31,24 @@ from .states import State
 
 
 def extract(
-    manager: VmSnapshotManager, snapshot: VmSnapshotId, volume: VolumeId, target: Path, call: Call
+    manager: VmSnapshotManager,
+    snapshot: VmSnapshotId,
+    volume: VolumeId,
+    target: Path,
+    call: Call,
+    *,
+    volume_snapshot: SnapshotId | None = None,
 ) -> None:
     """Write a volume, as it was in a VM snapshot, into a new qcow2 file that needs no other.
+
+    Args:
+        volume_snapshot: id of the volume snapshot that the file is for; None: it is for a template or volume.
 
     Raises:
         NotFound: there is no such snapshot, or the volume is not in it.
         InvalidArgument: the snapshot is not Ready.
         Unsupported: its storage keeps it: make the volume there.
-        Conflict: `target` exists; or the volume is no longer the VM's.
+        Conflict: `target` exists; the volume is no longer the VM's; or it has a volume snapshot already.
         DataLoss: the image no longer has it.
         Busy: a task of the VM is under way.
     """
@@ -54,12 +58,48 @@ def extract(
         source = _source(found, volume, manager.machines.machine(vm), call)
         if os.path.lexists(target):
             raise Conflict(f"{target} exists: it is not overwritten")
-        part = target.with_name(target.name + ".part")
-        try:
-            _convert([*source, str(part)], f"volume {volume} of VM snapshot {snapshot}", call)
-            _publish(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with _place_for(manager, found, volume, volume_snapshot):
+            part = target.with_name(target.name + ".part")
+            try:
+                # -U: the guest may have the image open; what is read here no longer changes.
+                command = ["convert", "-q", "-U", "-O", "qcow2", *source, str(part.absolute())]
+                run_qemu_img(command, call, outcome=Outcome.NOT_APPLIED)
+                _publish(part, target)
+            finally:
+                part.unlink(missing_ok=True)
+
+
+def release(
+    manager: VmSnapshotManager, snapshot: VmSnapshotId, volume: VolumeId, volume_snapshot: SnapshotId
+) -> None:
+    """The volume snapshot made of a VM snapshot is deleted: another one may be made. Repeatable."""
+    found = manager.records.find(snapshot)
+    made = [one.volume_snapshot for one in found.members if one.volume == volume] if found else []
+    if made == [volume_snapshot]:
+        manager.records.set_volume_snapshot(snapshot, volume, "")
+
+
+@contextmanager
+def _place_for(
+    manager: VmSnapshotManager, snapshot: VmSnapshot, volume: VolumeId, wanted: SnapshotId | None
+) -> Iterator[None]:
+    """Hold the place of a volume's only volume snapshot; a failure gives it back, if it was free before."""
+    if wanted is None:
+        yield
+        return
+    check_id("volume_snapshot", wanted)
+    made = _member(snapshot, volume).volume_snapshot
+    if made not in ("", wanted):
+        raise Conflict(
+            f"volume snapshot {made} was made of volume {volume} in VM snapshot {snapshot.id}: "
+            "delete it before another one is made"
+        )
+    manager.records.set_volume_snapshot(snapshot.id, volume, wanted)
+    try:
+        yield
+    except BaseException:
+        manager.records.set_volume_snapshot(snapshot.id, volume, made)
+        raise
 
 
 def _source(snapshot: VmSnapshot, volume: VolumeId, machine: Machine, call: Call) -> list[str]:
@@ -83,45 +123,9 @@ def _member(snapshot: VmSnapshot, volume: VolumeId) -> Member:
     raise NotFound(f"VM snapshot {snapshot.id} has no volume {volume}")
 
 
-def _convert(arguments: Sequence[str], what: str, call: Call) -> None:
-    # -U: the guest may have the image open; what is read here no longer changes.
-    command = ["qemu-img", "convert", "-q", "-U", "-O", "qcow2", *arguments]
-    try:
-        subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=call.remaining(),
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except FileNotFoundError as error:
-        raise Unsupported("qemu-img is not installed (Debian: apt install qemu-utils)") from error
-    except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded(f"{what} was not read in time", outcome=Outcome.NOT_APPLIED) from error
-    except subprocess.CalledProcessError as error:
-        raise _failed(error.stderr.strip()[-500:], what) from error
-
-
-def _failed(said: str, what: str) -> DataLoss | OutOfCapacity | Internal:
-    if "No space left" in said:
-        return OutOfCapacity(f"there is no room for {what}: {said}")
-    if "Failed to load snapshot" in said or "Can't find" in said:
-        return DataLoss(f"{what} is gone from its image: {said}")
-    return Internal(f"{what} cannot be read: {said}", outcome=Outcome.NOT_APPLIED)
-
-
 def _publish(part: Path, target: Path) -> None:
     """Give it its name when all of it is on the disk."""
     with os_errors(f"cannot give {part} the name {target.name}"):
-        _sync(part)
+        sync(part)
         part.rename(target)
-        _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(target.parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -60,7 +59,18 @@ def killed(
         with killing_at(act, kill, delay), suppress(StorageError):
             do(cloud, what, name, memory=memory)
         host.start_libvirtd()
+        end_forgotten(cloud)
     cloud.open_manager()
+
+
+def end_forgotten(cloud: KvmCloud) -> None:
+    """End a QEMU that libvirt has forgotten, as an operator must.
+
+    libvirt 9.0 cannot read its own notes if it was killed just when it struck out the mirror of a merge.
+    """
+    pid = cloud.hosts[0].qemu_pid(VM)
+    if pid and cloud.state() is VmState.STOPPED:
+        process.kill(pid)
 
 
 def kill_qemu(cloud: KvmCloud) -> None:
@@ -70,28 +80,22 @@ def kill_qemu(cloud: KvmCloud) -> None:
 
 
 def settled(cloud: KvmCloud) -> None:
-    """Sync; the VM runs or is off then.
-
-    libvirtd, started again after a kill in the midst of a snapshot, shows the VM as paused, then ends it.
-    """
+    """Sync; the VM runs or is off then, nobody has to delete anything first."""
     assert [one.error for one in cloud.sync.all(call())] in ([], [""])
+    assert cloud.state() is not VmState.PAUSED
     for one in cloud.records.of_vm(VM):
         if one.state is State.ERROR:  # its deletion failed, or its creation was undone
             cloud.delete(one.id)
-    until(lambda: cloud.state() is not VmState.PAUSED, 30, "the VM to run or to be off")
+    assert cloud.state() is not VmState.PAUSED
     assert not [one for one in cloud.records.of_vm(VM) if one.state in ACTIVE]
     assert cloud.records.tree(VM).problems() == []
     if cloud.state() is VmState.RUNNING:
         cloud.wait()
 
 
-# Open: after a kill of libvirtd the sync alone left the VM paused until its Error was deleted (memory), and
-# libvirtd was gone again while the merge went on (files), each in one of two runs. `make long` has both.
-_LIBVIRTD = [("libvirtd", True), ("libvirtd", False)] if os.environ.get("BOLLARD_LONG") else []
-
-
 @pytest.mark.parametrize(
-    ("victim", "memory"), [("qemu", True), ("ourselves", True), ("ourselves", False), *_LIBVIRTD]
+    ("victim", "memory"),
+    [("qemu", True), ("libvirtd", True), ("libvirtd", False), ("ourselves", True), ("ourselves", False)],
 )
 def test_a_death_in_the_midst(open_cloud: Callable[..., KvmCloud], victim: str, *, memory: bool) -> None:
     """The VM runs or is off, thawed; its disks are the snapshot's or as they were; nothing is left."""

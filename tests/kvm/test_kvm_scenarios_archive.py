@@ -16,9 +16,9 @@ from bollard.drivers.secondary.s3 import S3Driver
 from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from chain_site import VOLUME
 from kvm_driving import call
 from kvm_lab import Host, Lab
-from kvm_orchestrator import VOLUME
 from kvm_scenario import Scenario, Story
 
 pytestmark = [pytest.mark.real(root=True), pytest.mark.slow]

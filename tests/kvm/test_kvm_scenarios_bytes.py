@@ -32,7 +32,7 @@ def rig(kvm_lab: Lab, kvm_host: Host) -> Iterator[Blank]:
 @pytest.mark.parametrize("backup", [True, False], ids=["secondary", "primary"])
 def test_c1_the_matrix_of_both_settings(rig: Blank, *, incremental: bool, backup: bool) -> None:
     """Each pair of settings: snapshots are taken, restored, reverted to and deleted; nothing is left."""
-    rig.increments(incremental)
+    rig.enable(incremental)
     rig.back_up(backup)
     for name in ("s1", "s2"):
         rig.make(name)

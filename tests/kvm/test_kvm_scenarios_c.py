@@ -18,9 +18,9 @@ from bollard.core.catalog.snapshots import Reason
 from bollard.core.snapshots import kvm
 from bollard.core.spi import Call, DeadlineExceeded, VmState
 from bollard.transfer_objects.ids import SnapshotId
+from chain_site import VOLUME
 from kvm_driving import MIB, call
 from kvm_lab import Host, Lab, disk_images, until
-from kvm_orchestrator import VOLUME
 from kvm_scenario import SIZE, Scenario
 
 pytestmark = [pytest.mark.real(root=True), pytest.mark.slow]

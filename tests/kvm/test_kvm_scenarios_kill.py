@@ -19,10 +19,10 @@ import watched as steps
 from bollard.core.snapshots import kvm
 from bollard.core.spi import StorageError, VmState
 from bollard.transfer_objects.ids import SnapshotId
+from chain_site import VOLUME
 from kvm_blank import Blank
 from kvm_driving import call
 from kvm_lab import Host, Lab
-from kvm_orchestrator import VOLUME
 
 pytestmark = [pytest.mark.real(root=True), pytest.mark.slow]
 
@@ -88,7 +88,8 @@ def _die(rig: Blank, order: str, step: int) -> None:
         "import os, signal, sys\n"
         f"sys.path[:0] = [{str(_LIB)!r}]\n"
         "from pathlib import Path\n"
-        "from kvm_orchestrator import VOLUME, Orchestrator, kvm\n"
+        "from chain_site import VOLUME\n"
+        "from kvm_orchestrator import Orchestrator, kvm\n"
         "from kvm_driving import call\n"
         "from watched import watched\n"
         f"class Host: name, uri = {rig.vm.host.name!r}, {rig.vm.host.uri!r}\n"

@@ -19,9 +19,9 @@ from bollard.core.settings import INCREMENTAL_SNAPSHOT
 from bollard.core.snapshots import kvm
 from bollard.core.spi import HasDependents, StorageError
 from bollard.transfer_objects.ids import SnapshotId
+from chain_site import VOLUME
 from kvm_driving import call
 from kvm_lab import Disk, Host, Lab
-from kvm_orchestrator import VOLUME
 from kvm_scenario import Scenario, Story, checksums, linked
 
 pytestmark = [pytest.mark.real(root=True), pytest.mark.slow]
@@ -115,7 +115,7 @@ def story(kvm_lab: Lab, kvm_host: Host, second_host: Host, request: pytest.Fixtu
     """The life of a guest with these settings."""
     increments, backup = request.param
     rig = Scenario(kvm_lab, kvm_host, second_host, backup=backup)
-    rig.increments(increments)
+    rig.enable(increments)
     chapters = (create, volumes, deploy, hot, cold, *([copied] if backup else []), restore, delete)
     yield Story(rig, chapters)
     rig.close()

@@ -9,21 +9,19 @@ from typing import Any
 
 from bollard.core.archive import Archive
 from bollard.core.catalog import Catalog
-from bollard.core.catalog.snapshots import Ref, RefState, SnapshotRecord, refs_of_volume
+from bollard.core.catalog.snapshots import Ref, RefState
 from bollard.core.journal import Journal
-from bollard.core.settings import Scope, Settings, Where
 from bollard.core.snapshots import kvm
 from bollard.core.spi import Call, parse_options
 from bollard.core.store import Store
 from bollard.drivers.secondary.nfs import NfsDriver
-from bollard.transfer_objects.enums import DataStoreRole, StoragePoolType
-from bollard.transfer_objects.ids import SnapshotId, VmId, VolumeId
+from bollard.transfer_objects.ids import SnapshotId, VmId
+from chain_site import VOLUME, ChainSite
 from qemu_backups import QemuBackups, run
 
 KIB = 1024
 MIB = 1024 * KIB
 SIZE = 4 * MIB
-VOLUME = VolumeId("vol-1")
 DISK = kvm.Disk(VmId("vm-1"), "vda")
 
 
@@ -32,7 +30,7 @@ def call() -> Call:
     return Call.within(60)
 
 
-class ChainRig:
+class ChainRig(ChainSite):
     """A pool, two secondary directories, an archive, and a VM.
 
     Attributes:
@@ -42,19 +40,13 @@ class ChainRig:
     def __init__(
         self, directory: Path, *, delta_max: int = 3, backup: bool = False, lagging: bool = False
     ) -> None:
-        self.directory = directory
+        super().__init__(directory, delta_max=delta_max, backup=backup)
         self.pauses: list[float] = []  # seconds that the archive waited for its listing
         self._lagging = lagging
         self.disk = directory / "volume.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", self.disk, str(SIZE))
         self.host = QemuBackups()
         self.host.add(DISK.vm, self.disk)
-        self.settings = Settings()
-        self.enable(True)
-        self.settings.set("snapshot.delta.max", delta_max)
-        self.back_up(backup)
-        self.secondary = "sec-1"
-        self.pool_type = StoragePoolType.NETWORK_FILESYSTEM
         self.contents: dict[str, bytes] = {}
         self._archive_store: Store | None = None
         self._seed = 0
@@ -69,12 +61,7 @@ class ChainRig:
 
     def site(self) -> kvm.Site:
         """The site as a new process would open it."""
-        directories = (
-            kvm.ChainDirectory("pool", self.directory / "pool"),
-            kvm.ChainDirectory("sec-1", self.directory / "sec-1", DataStoreRole.IMAGE),
-            kvm.ChainDirectory("sec-2", self.directory / "sec-2", DataStoreRole.IMAGE),
-        )
-        stores: dict[str, kvm.ChainStore] = {one.id: one for one in directories}
+        stores = self.directories()
         stores["archive"] = self._archive()
         return kvm.Site(
             catalog=Catalog(f"sqlite:///{self.directory}/catalog.db"),
@@ -83,7 +70,8 @@ class ChainRig:
             stores=stores,
             backups=self.host,
             vm_state=self.host.vm_state,
-            disk_of=lambda _: DISK,
+            disk_of=lambda _: None if self.images else DISK,
+            image_of=lambda _: self.images,
         )
 
     def _archive(self) -> kvm.ChainArchive:
@@ -97,33 +85,15 @@ class ChainRig:
         archive = Archive(self._archive_store, pause=self.pauses.append)
         return kvm.ChainArchive("archive", archive, self._archive_store, self.directory / "scratch")
 
-    def back_up(self, on: bool) -> None:
-        """Switch snapshot.backup.to.secondary."""
-        self.settings.set("snapshot.backup.to.secondary", on, Scope.ZONE, "z1")
-
-    def enable(self, on: bool) -> None:
-        """Switch kvm.incremental.snapshot."""
-        self.settings.set("kvm.incremental.snapshot", on, Scope.CLUSTER, "c1")
-
-    def place(self) -> kvm.VolumePlace:
-        """The volume."""
-        return kvm.VolumePlace(
-            volume=VOLUME,
-            pool_type=self.pool_type,
-            where=Where(zone="z1", cluster="c1"),
-            primary="pool",
-            secondary=self.secondary,
-        )
-
     def write(self, at: str, pattern: int = 0) -> None:
         """Let the guest write: "0 64k"; a pattern of its own each time unless told."""
         self._seed += 1
         self.host.guest(DISK.vm, f"write -P {pattern or self._seed % 250 + 1} {at}")
 
-    def take(self, snapshot: str) -> Ref:
+    def take(self, snapshot: str, *, quiesce: bool = False) -> Ref:
         """Take a snapshot, and remember what is in it."""
         content = self.volume()
-        ref = kvm.take(self.site(), self.place(), SnapshotId(snapshot), call())
+        ref = kvm.take(self.site(), self.place(), SnapshotId(snapshot), call(), quiesce=quiesce)
         self.contents.setdefault(snapshot, content)
         return ref
 
@@ -153,29 +123,6 @@ class ChainRig:
     def is_whole(self, *snapshots: str) -> bool:
         """Tell whether each of them is what it was when it was taken."""
         return all(self.restored(one) == self.contents[one] for one in snapshots)
-
-    def ref(self, snapshot: str) -> Ref:
-        """The ref of a snapshot that is not a copy."""
-        with self.site().catalog.transaction() as session:
-            found = [ref for ref in session.query(Ref) if ref.snapshot == snapshot]
-        return found[-1]
-
-    def refs(self) -> list[Ref]:
-        """All that are not gone."""
-        with self.site().catalog.transaction() as session:
-            return list(refs_of_volume(session, VOLUME))
-
-    def states(self) -> dict[str, str]:
-        """Snapshot -> state."""
-        with self.site().catalog.transaction() as session:
-            return {record.id: record.state.value for record in session.query(SnapshotRecord)}
-
-    def record(self, snapshot: str) -> SnapshotRecord:
-        """What a user sees."""
-        with self.site().catalog.transaction() as session:
-            found = session.get(SnapshotRecord, snapshot)
-        assert found
-        return found
 
     def files(self, *stores: str) -> list[str]:
         """All files on stores, those of the archive by what is in it."""

@@ -19,15 +19,29 @@ BLOCKS_PER_S = 50
 
 
 def prepare(url: str, objects: Path) -> HostSettings:
-    """Make host and VMs on a cluster, and return the table [hypervisor] that tells of them."""
+    """Make host and VMs on a cluster, and return the table [hypervisor] that tells of them.
+
+    Only the VM that runs has a guest agent: what is refused without one can be seen at the other.
+    """
     objects.mkdir(exist_ok=True)
     with httpx.Client(verify=NO_TLS, base_url=url) as http:
-        http.put("/hosts/h1", json={"initiator": "iqn.2026-01.org.example:h1"}).raise_for_status()
+        for host in ("h1", "h2"):
+            http.put(
+                f"/hosts/{host}", json={"initiator": f"iqn.2026-01.org.example:{host}"}
+            ).raise_for_status()
         for vm in ("vm-1", "vm-2"):
-            http.put(f"/vms/{vm}", json={"host": "h1"}).raise_for_status()
+            http.put(f"/vms/{vm}", json={"host": "h1", "agent": vm == "vm-1"}).raise_for_status()
         http.post("/vms/vm-1/rate", json={"blocks_per_s": BLOCKS_PER_S}).raise_for_status()
         http.post("/vms/vm-1/start").raise_for_status()
-    return HostSettings.of({"host": "h1", "vm": "vm-1", "stopped_vm": "vm-2", "objects": str(objects)})
+    table = {"host": "h1", "second_host": "h2", "vm": "vm-1", "stopped_vm": "vm-2", "objects": str(objects)}
+    return HostSettings.of(table)
+
+
+def texts_of(place: HostSettings) -> dict[str, str]:
+    """Return the texts of the table [hypervisor]."""
+    return {
+        name: str(getattr(place, name)) for name in ("host", "second_host", "vm", "stopped_vm", "objects")
+    }
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from bollard.core.store import open_store
 from bollard.simulators.process import SimulatorProcess
 from bollard.transfer_objects.ids import HostId, SnapshotId, VolumeId
 from bollard.transfer_objects.secret import Secret
-from hypervisor_rig import NO_TLS, prepare
+from hypervisor_rig import NO_TLS, prepare, texts_of
 
 MIB = 2**20
 PASSWORD = "correct horse"
@@ -256,7 +256,7 @@ def hypervisor_backend(home: Path) -> Iterator[Backend]:
         url = simulator.process.url
         place = prepare(url, objects)
         _foreign_disk(url, objects)
-        texts = {name: str(getattr(place, name)) for name in ("host", "vm", "stopped_vm", "objects")}
+        texts = texts_of(place)
         queries = {"records": "SELECT kind, key, body FROM records ORDER BY kind, key"}
 
         def inventory() -> Inventory:

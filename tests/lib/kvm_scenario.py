@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bollard.core.catalog.snapshots import Reason, Ref, RefState, SnapshotRecord, refs_of_volume
+from bollard.core.catalog.snapshots import Reason, Ref, RefState, refs_of_volume
 from bollard.core.snapshots import kvm
 from bollard.core.spi import (
     FileLocation,
@@ -29,9 +29,10 @@ from bollard.core.spi import (
     VmState,
 )
 from bollard.transfer_objects.ids import HostId, SnapshotId
+from chain_site import VOLUME
 from kvm_driving import MIB, call
 from kvm_lab import Guest, Host, Lab, Vm, disk_images, new_name
-from kvm_orchestrator import VOLUME, Orchestrator
+from kvm_orchestrator import Orchestrator
 
 SIZE = 64 * MIB
 SMALL = 4 * MIB
@@ -187,6 +188,18 @@ class Scenario(Orchestrator):
         self.driver.attach(self.disk.vm, self._known(new, self.vm.host), call())
         return kvm.recreate_checkpoints(self.site(), VOLUME, call())
 
+    def detach(self) -> None:
+        """Take the volume from the VM; from now on nobody has it."""
+        self.driver.detach(self.disk.vm, self._known(self.image, self.vm.host), call())
+        self.images = [self.image]
+
+    def attach(self) -> bool:
+        """Give it back to the VM; tell whether the chain goes on."""
+        known = self._known(self.image, self.vm.host)
+        assert self.driver.attach(self.disk.vm, known, call()) == self.disk.device
+        self.images = []
+        return kvm.recreate_checkpoints(self.site(), VOLUME, call())
+
     def look(self, *snapshots: str) -> None:
         """Give volumes made from snapshots to the running guest, one by one, and read the files there."""
         for snapshot in snapshots:
@@ -204,6 +217,7 @@ class Scenario(Orchestrator):
         known = self.driver.introduce(what, call())
         self.driver.attach(self.disk.vm, known, call())
         yield
+        self.guest.run("umount", f"/mnt/{name}")  # a mount without its disk could not be frozen any more
         self.driver.detach(self.disk.vm, known, call())
         self.driver.forget(ObjectKind.VOLUME, name, HostId(self.vm.host.name), call())
         path.unlink()
@@ -233,21 +247,6 @@ class Scenario(Orchestrator):
         self.guest.wait()
 
     # -- what there is -------------------------------------------------------------------------------
-
-    def ref(self, snapshot: str) -> Ref:
-        """The newest ref of a snapshot."""
-        with self.site().catalog.transaction() as session:
-            return [ref for ref in session.query(Ref) if ref.snapshot == snapshot][-1]
-
-    def refs(self) -> list[Ref]:
-        """All that are not gone."""
-        with self.site().catalog.transaction() as session:
-            return list(refs_of_volume(session, VOLUME))
-
-    def states(self) -> dict[str, str]:
-        """Snapshot -> state."""
-        with self.site().catalog.transaction() as session:
-            return {record.id: record.state.value for record in session.query(SnapshotRecord)}
 
     def stored(self) -> list[str]:
         """All files on the stores that are directories."""

@@ -47,11 +47,12 @@ static int names(char found[MOST][32], const char *without) {
     return n;
 }
 
-/* Return whether the set of disks has changed; open the new set. */
+/* Return whether the set of disks, or the size of one, has changed; open the new set. */
 static int look(const char *without) {
     char found[MOST][32], path[64], serial[32];
     int n = names(found, without), same = n == count;
-    for (int i = 0; same && i < n; i++) same = !strcmp(found[i], disks[i].name);
+    for (int i = 0; same && i < n; i++)
+        same = !strcmp(found[i], disks[i].name) && lseek(disks[i].fd, 0, SEEK_END) == (off_t)disks[i].size;
     if (same) return 0;
     for (int i = 0; i < count; i++) close(disks[i].fd);
     for (count = 0; count < n; count++) {

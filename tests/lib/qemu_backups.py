@@ -12,12 +12,23 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bollard.core.spi import Busy, Call, Conflict, NbdLocation, NotFound, StorageError, VmState
+from bollard.core.spi import (
+    Busy,
+    Call,
+    Conflict,
+    NbdLocation,
+    NotFound,
+    Outcome,
+    StorageError,
+    Unavailable,
+    VmState,
+)
 from bollard.core.spi.hypervisor_mixins import BackupDisk, Backups, Checkpoint
 from bollard.transfer_objects.ids import VmId
 from bollard.transfer_objects.secret import Secret
@@ -36,6 +47,7 @@ class QemuBackups(Backups):
     Attributes:
         fault: raised by the next `begin_backup`.
         state: of all VMs.
+        agent: the guests' agents answer.
     """
 
     def __init__(self) -> None:
@@ -44,6 +56,7 @@ class QemuBackups(Backups):
         self._disks: dict[str, Path] = {}
         self.fault: StorageError | None = None
         self.state = VmState.STOPPED
+        self.agent = True
 
     def close(self) -> None:
         """End all jobs."""
@@ -107,6 +120,7 @@ class QemuBackups(Backups):
         *,
         checkpoint: str,
         since: str | None = None,
+        quiesce: bool = False,
     ) -> BackupDisk:
         """See `Backups.begin_backup`."""
         if self.fault:
@@ -115,23 +129,30 @@ class QemuBackups(Backups):
         running = self._job(vm)
         if running and (running["checkpoint"], running["since"]) != (checkpoint, since):
             raise Busy("another job runs on the VM")
+        frozen = running["frozen"] if running else 0.0
         if not running:
-            self._cut(vm, checkpoint, since)
+            frozen = self._cut(vm, checkpoint, since, quiesce=quiesce and self.state is not VmState.STOPPED)
         bitmap = f"qemu:dirty-bitmap:{since}" if since else ""
         return BackupDisk(
             location=NbdLocation(address=self._file(vm, "s"), export=Secret("vda"), read_only=True),
             bitmap=bitmap,
+            frozen_seconds=frozen,
         )
 
-    def _cut(self, vm: str, checkpoint: str, since: str | None) -> None:
+    def _cut(self, vm: str, checkpoint: str, since: str | None, *, quiesce: bool) -> float:
+        """Return how long the guest stood still."""
         bitmaps = self.bitmaps(vm)
         if since and (since not in self._registered(vm) or "in-use" in bitmaps.get(since, ["in-use"])):
             raise NotFound(f"checkpoint {since}: missing or broken bitmap")
         if checkpoint in bitmaps:
             raise Conflict(f"Bitmap already exists: {checkpoint}")
+        if quiesce and not self.agent:
+            raise Unavailable("the guest agent does not answer", outcome=Outcome.NOT_APPLIED)
+        begun = time.monotonic()
         run("cp", "--reflink=auto", "--sparse=auto", self._disks[vm], self._file(vm, "scratch"))
         run("qemu-img", "bitmap", "--add", "-f", "qcow2", self._disks[vm], checkpoint)
         self._register(vm, {*self._registered(vm), checkpoint})
+        frozen = time.monotonic() - begun if quiesce else 0.0
         dirty: list[str | Path] = ["-B", since] if since else []
         line: list[str | Path] = [
             "qemu-nbd",
@@ -145,7 +166,9 @@ class QemuBackups(Backups):
             "vda",
         ]
         run(*line, "--pid-file", self._file(vm, "pid"), "-f", "qcow2", *dirty, self._file(vm, "scratch"))
-        self._file(vm, "job").write_text(json.dumps({"checkpoint": checkpoint, "since": since}))
+        job = {"checkpoint": checkpoint, "since": since, "frozen": frozen}
+        self._file(vm, "job").write_text(json.dumps(job))
+        return frozen
 
     def end_backup(self, vm: VmId, device: str, call: Call, *, keep: bool) -> None:
         """See `Backups.end_backup`."""
@@ -175,7 +198,7 @@ class QemuBackups(Backups):
         call: Call,  # noqa: ARG002 - idem
     ) -> Sequence[str]:
         """See `Backups.restore_checkpoints`."""
-        assert all(one.text == f"<cp>{one.name}</cp>" for one in checkpoints)
+        assert all(one.text in ("", f"<cp>{one.name}</cp>") for one in checkpoints)
         bitmaps = self.bitmaps(vm)
         gone = [one.name for one in checkpoints if "in-use" in bitmaps.get(one.name, ["in-use"])]
         self._register(vm, self._registered(vm) | {one.name for one in checkpoints} - set(gone))

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from bollard.core.snapshots.kvm import Site, delta, directory, qemu_img
+from bollard.core.dataplane import qemu_img
+from bollard.core.snapshots.kvm import Site, delta, directory
 
 Tick = Callable[[], None]
-_STEPS = ((qemu_img, "create"), (delta, "transfer"), (delta, "check"), (directory, "sync"))
+_STEPS = ((qemu_img, "create_image"), (delta, "transfer"), (delta, "check"), (directory, "sync"))
 
 
 class Watched:

@@ -65,12 +65,13 @@ def test_delta_is_based_on_the_newest():
         ({"whole": {"s1"}}, Reason.LOST_CHECKPOINT),
     ],
 )
-def test_full_says_why_and_ends_the_chain(changes, reason):
-    """Each condition that fails gives a full with its own reason, and marks the parent."""
+def test_full_says_why(changes, reason):
+    """Each condition that fails gives a full with its own reason; the parent's chain is not touched yet."""
     refs = [ref(1), ref(2, parent=1)]
     plan = planned(refs, **changes)
 
-    assert (plan.parent, plan.full_reason, plan.ended) == (None, reason, refs[1])
+    assert (plan.parent, plan.full_reason) == (None, reason)
+    assert not refs[1].end_of_chain
     assert plan.checkpoint is (reason is not Reason.SETTING_OFF)
 
 

@@ -18,8 +18,8 @@ from chain_rig import DISK, KIB, MIB, SIZE, ChainRig, call, killed_at
 from watched import watched
 
 READY = ("CreatedOnPrimary", "BackedUp")
-places = st.integers(0, 63).map(lambda n: f"{n * 64 + 4}k")
-lengths = st.sampled_from(["4k", "64k", "100k"])
+places = st.integers(0, 63).map(lambda n: (n * 64 + 4) * KIB)
+lengths = st.sampled_from([4 * KIB, 64 * KIB, 100 * KIB])
 
 
 class Histories(RuleBasedStateMachine):
@@ -43,14 +43,18 @@ class Histories(RuleBasedStateMachine):
         return [name for name, state in self.rig.states().items() if state in READY]
 
     @rule(at=places, length=lengths)
-    def write(self, at: str, length: str) -> None:
+    def write(self, at: int, length: int) -> None:
         """The guest writes."""
-        self.rig.write(f"{at} {length}")
+        self.rig.write(self.inside(at, length))
+
+    def inside(self, at: int, length: int) -> str:
+        """What lies within the volume, which may have been shrunk."""
+        return f"{at % (self.size - length)} {length}"
 
     @rule(at=places, length=lengths)
-    def discard(self, at: str, length: str) -> None:
+    def discard(self, at: int, length: int) -> None:
         """The guest discards."""
-        self.rig.host.guest(DISK.vm, f"discard {at} {length}")
+        self.rig.host.guest(DISK.vm, f"discard {self.inside(at, length)}")
 
     @rule()
     def take(self) -> None:
@@ -86,6 +90,12 @@ class Histories(RuleBasedStateMachine):
         """By half a MiB; nobody tells the engine."""
         self.size -= 512 * KIB
         self.rig.host.resize(DISK.vm, self.size)
+
+    @rule()
+    def change_hands(self) -> None:
+        """From its VM to nobody, or back: one may track what the other has begun."""
+        self.rig.images = [] if self.rig.images else [self.rig.disk]
+        self.rig.host.define_anew(DISK.vm)
 
     @rule(on=st.booleans())
     def back_up(self, on: bool) -> None:

@@ -13,7 +13,8 @@ from bollard.core.snapshots import kvm
 from bollard.core.snapshots.kvm import directory
 from bollard.core.spi import Busy, Internal, Unavailable
 from bollard.transfer_objects.ids import SnapshotId
-from chain_rig import DISK, VOLUME, ChainRig, call, killed_at
+from chain_rig import DISK, ChainRig, call, killed_at
+from chain_site import VOLUME
 from watched import Watched, watched
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -85,6 +86,31 @@ def test_c12_take_killed_anywhere_ends_in_a_snapshot_or_in_nothing(rig, store):
     assert steps > 15
     assert {None, "Error", made} == set(states)
     assert rig.is_whole(*[name for name, state in rig.states().items() if state == made])
+
+
+def test_take_of_a_volume_without_a_vm_killed_anywhere(rig):
+    """As with a VM: a snapshot that is whole, or nothing, and never a bitmap that nobody knows of."""
+    rig.images = [rig.disk]
+    rig.settings.set("snapshot.delta.max", 200)
+    rig.take("s0")
+
+    def prepare(step: int) -> None:
+        rig.write(f"{step * 64}k 64k")
+        rig.contents[f"s{step}"] = rig.volume()
+        prepare.step = step  # type: ignore[attr-defined]  # where `act` finds it
+
+    def act(site: kvm.Site) -> None:
+        kvm.take(site, rig.place(), SnapshotId(f"s{prepare.step}"), call())  # type: ignore[attr-defined]  # idem
+
+    def check(step: int) -> None:
+        assert len(rig.host.bitmaps(DISK.vm)) == 1
+        if rig.states().get(f"s{step}") == "CreatedOnPrimary":
+            assert rig.is_whole(f"s{step}")
+            assert rig.ref(f"s{step}").full_reason is None
+        else:
+            assert not any(path.endswith(f"s{step}") for path in rig.files())
+
+    assert at_every_step(rig, prepare, act, check) > 10
 
 
 def visible(rig: ChainRig) -> list[str]:

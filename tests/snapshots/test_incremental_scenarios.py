@@ -8,9 +8,11 @@ import pytest
 
 from bollard.core.catalog.snapshots import Reason, RefState
 from bollard.core.snapshots import kvm
-from bollard.core.spi import Busy, HasDependents, InUse, NotFound, Unsupported, VmState
+from bollard.core.snapshots.kvm import delta
+from bollard.core.spi import Busy, HasDependents, InUse, NotFound, OutOfCapacity, Unsupported, VmState
 from bollard.transfer_objects.enums import DataStoreRole, StoragePoolType
-from chain_rig import DISK, KIB, MIB, SIZE, VOLUME, ChainRig, call
+from chain_rig import DISK, KIB, MIB, SIZE, ChainRig, call
+from chain_site import VOLUME
 
 pytestmark = pytest.mark.real
 
@@ -461,6 +463,52 @@ def test_setting_off_makes_fulls_without_checkpoints(rig):
     assert third.full_reason is Reason.SETTING_OFF
     assert rig.take("s4").parent == third.id
     assert rig.is_whole("s1", "s2", "s3", "s4")
+
+
+def _no_increments(rig: ChainRig, on: bool) -> None:
+    rig.enable(not on)
+
+
+def _other_role(rig: ChainRig, on: bool) -> None:
+    rig.back_up(on)
+
+
+def _shorter(rig: ChainRig, on: bool) -> None:
+    rig.settings.set("snapshot.delta.max", 1 if on else 3)
+
+
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        (_no_increments, Reason.SETTING_OFF),
+        (_other_role, Reason.ROLE_SWITCHED),
+        (_shorter, Reason.LENGTH),
+    ],
+)
+def test_a_full_that_fails_leaves_the_chain_as_it_was(make_rig, monkeypatch, switch, reason):
+    """A switched setting ends a chain when its full is there, not before: switched back, deltas go on."""
+    rig = make_rig()
+    rig.write("0 1M")
+    first = rig.take("s1")
+    switch(rig, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(delta, "transfer", _no_space)
+        with pytest.raises(OutOfCapacity):
+            rig.take("s2")
+    assert rig.at_rest()
+    assert (rig.states()["s2"], rig.ref("s1").end_of_chain) == ("Error", False)
+
+    switch(rig, False)
+    rig.write("1M 64k")
+    assert rig.take("s3").parent == first.id
+    switch(rig, True)
+    assert rig.take("s4").full_reason is reason
+    assert rig.ref("s3").end_reason is reason
+    assert rig.is_whole("s1", "s3", "s4")
+
+
+def _no_space(*_arguments: object) -> None:
+    raise OutOfCapacity("no space left")
 
 
 @pytest.mark.parametrize("pool_type", [StoragePoolType.CLVM, StoragePoolType.RBD])

@@ -6,27 +6,42 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bollard.core.access import Mover
+from bollard.core.archive import Archive
+from bollard.core.catalog.snapshots import Ref
+from bollard.core.journal import Journal
+from bollard.core.mover import mover_host
 from bollard.core.pool import Pool
+from bollard.core.settings import Settings, Where
+from bollard.core.snapshots import kvm
+from bollard.core.snapshots.volume import TakenSnapshot, VolumeSnapshots
 from bollard.core.spi import (
     Busy,
     Call,
     DeadlineExceeded,
     Guest,
     Internal,
+    InUse,
     OutOfCapacity,
     QuiescedSnapshots,
     Snapshot,
     StorageError,
     Unsupported,
     VmSnapshotTaken,
+    parse_options,
 )
+from bollard.core.store import Store
 from bollard.core.vm_snapshots.driver_strategy import DriverStrategy
 from bollard.core.vm_snapshots.states import State
-from bollard.core.vm_snapshots.volume_quiesce import snapshot_volume
+from bollard.core.vm_snapshots.volume_quiesce import VolumeCut, snapshot_in_chain, snapshot_volume
 from bollard.drivers.primary.array import ArrayDriver
+from bollard.drivers.secondary.nfs import NfsDriver
+from bollard.transfer_objects.enums import StoragePoolType
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
 from vm_cloud import VM, SimulatedCloud, call
 
@@ -69,11 +84,13 @@ VM_SNAPSHOTS = {
     ("Hyperv", "array", False): "frozen",
 }
 VOLUME_SNAPSHOTS = {
-    # (family, provider): result
+    # (family, provider): result; "chain": files whose snapshots the hypervisor takes, as fulls and deltas
     **{(family, "file"): "refused" for family in FAMILIES},
     **{(family, "array"): "refused" for family in FAMILIES},
     **{(family, "quiescing array"): "frozen" for family in FAMILIES},
     ("XenServer", "quiescing array"): "refused",
+    **{(family, "chain"): "refused" for family in FAMILIES},
+    ("KVM", "chain"): "frozen",
 }
 
 
@@ -125,31 +142,105 @@ def test_quiescing_a_volume_snapshot(tmp_path, monkeypatch, family, provider):
         if provider == "quiescing array":
             plain = cloud.pools["array"]
             cloud.pools["quiescing"] = pool = Pool("quiescing", QuiescingArray(plain.driver.options))
-            cloud.volumes[0] = type(cloud.volumes[0])(
-                volume=cloud.volumes[0].volume, device=cloud.volumes[0].device, pool=pool
-            )
+            cloud.volumes[0] = replace(cloud.volumes[0], pool=pool)
         volume = cloud.volumes[0]
         gate = volume.pool.capabilities().caps["VOLUME_SNAPSHOT_QUIESCEVM"]
         assert gate == str(provider == "quiescing array").lower()
         cloud.start()
         seen = frozen_calls(cloud, monkeypatch)
-        machine, records = cloud.machine(VM), cloud.records
+
+        def taken(name: str) -> VolumeCut[TakenSnapshot]:
+            return by_storage(cloud, tmp_path, name)
+
         if VOLUME_SNAPSHOTS[family, provider] == "refused":
             with pytest.raises(Unsupported):
-                snapshot_volume(records, machine, volume, SnapshotId("v1"), call(), quiesce=True)
+                taken("v1")
             assert seen == []
             assert list(volume.pool.snapshots.list(volume.volume)) == []
         else:
-            cut = snapshot_volume(records, machine, volume, SnapshotId("v1"), call(), quiesce=True)
+            cut = taken("v1")
             assert cut.quiesced
             assert cut.frozen_seconds > 0
+            assert cut.snapshot.on_primary
             assert seen == ["freeze"]
             assert not cloud.frozen()
         cloud.stop()
         if provider == "quiescing array":  # off: nothing to quiesce, on any hypervisor
-            cut = snapshot_volume(records, machine, volume, SnapshotId("v2"), call(), quiesce=True)
-            assert not cut.quiesced
+            assert not taken("v2").quiesced
             pool.close()
+
+
+def by_storage(cloud: SimulatedCloud, directory: Path, name: str) -> VolumeCut[TakenSnapshot]:
+    """A quiesced snapshot of the only volume, brought where it belongs."""
+    volume = cloud.volumes[0]
+    store = Store("nightly", NfsDriver(parse_options(NfsDriver.Options, {"path": directory})))
+    mover = Mover(host=mover_host(directory), journal=Journal(directory / "journal"))
+    service = VolumeSnapshots(pool=volume.pool, archive=Archive(store), mover=mover)
+    return snapshot_volume(
+        cloud.records,
+        cloud.machine(VM),
+        volume,
+        lambda guest: service.take(volume.volume, SnapshotId(name), call(), guest=guest),
+        call(),
+        quiesce=True,
+    )
+
+
+@pytest.mark.real
+def test_quiescing_a_volume_snapshot_in_a_chain(tmp_path, monkeypatch, family):
+    """Of files, KVM's own backups do it, for a full and for deltas; no other family has such."""
+    with SimulatedCloud(tmp_path, ("file",), personality=family) as cloud:
+        cloud.start()
+        seen = frozen_calls(cloud, monkeypatch)
+        if VOLUME_SNAPSHOTS[family, "chain"] == "refused":
+            with pytest.raises(Unsupported):
+                in_chain(cloud, "v1")
+            assert seen == []
+            return
+        for number, name in enumerate(("v1", "v2"), 1):
+            cut = in_chain(cloud, name)
+            assert cut.quiesced
+            assert seen == ["freeze"] * number
+            assert not cloud.frozen()
+        assert cut.snapshot.parent is not None
+        assert not in_chain(cloud, "v3", quiesce=False).quiesced
+        cloud.stop()
+        assert not in_chain(cloud, "v4").quiesced
+        assert seen == ["freeze"] * 2
+
+
+def in_chain(cloud: SimulatedCloud, name: str, *, quiesce: bool = True) -> VolumeCut[Ref]:
+    """A snapshot of the only volume, by the hypervisor."""
+    volume, settings = cloud.volumes[0], Settings()
+    settings.set("kvm.incremental.snapshot", True)
+    settings.set("snapshot.backup.to.secondary", False)
+    site = kvm.Site(
+        catalog=cloud.catalog,
+        journal=Journal(cloud.directory / "journal"),
+        settings=settings,
+        stores={"pool": kvm.ChainDirectory("pool", cloud.directory / "chains")},
+        backups=cloud.driver,
+        vm_state=cloud.driver.vm_state,
+        disk_of=lambda _: kvm.Disk(VM, volume.device),
+    )
+    place = kvm.VolumePlace(
+        volume=volume.volume,
+        pool_type=StoragePoolType.NETWORK_FILESYSTEM,
+        where=Where(zone="z1"),
+        primary="pool",
+        secondary="",
+    )
+    machine = cloud.machine(VM)
+    return snapshot_in_chain(cloud.records, machine, site, place, SnapshotId(name), call(), quiesce=quiesce)
+
+
+def test_a_volume_of_a_vm_with_snapshots_as_files_waits(tmp_path):
+    """Its images are a chain of VM snapshots: a volume snapshot is refused until those are gone."""
+    with SimulatedCloud(tmp_path, ("file",)) as cloud:
+        cloud.start()
+        cloud.take("s1")
+        with pytest.raises(InUse):
+            in_chain(cloud, "v1")
 
 
 # -- every combination --------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from .moving import copy, migrate
 from .reading import end_chain, opened, restore, revert, template
 from .rules import check_move
 from .settling import sync
-from .site import Disk, Site, VolumePlace
+from .site import Site, VolumePlace
 from .stores import ChainStore, Link, Stored
 from .taking import recreate_checkpoints, take
+from .tracking import Disk
 
 __all__ = [
     "ChainArchive",

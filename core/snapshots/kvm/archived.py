@@ -125,7 +125,7 @@ class ChainArchive:
         size = self.store.head(_key(ref), call).size
         if size > _MAX_TEXT:
             raise DataLoss(f"the text of checkpoint {ref.checkpoint} has {size} bytes")
-        return b"".join(self.store.get(_key(ref), call, length=size)).decode()
+        return b"".join(self.store.get(_key(ref), call, length=size)).decode() if size else ""
 
     def remove(self, ref: Ref, call: Call) -> None:
         """See `ChainStore.remove`."""

@@ -101,9 +101,9 @@ def sweep(site: Site, volume: str, call: Call) -> None:
     """Remove what is marked, children before parents, and whatever is needed by nobody then. Repeatable."""
     while (ref := _next(site, volume)) is not None:
         site.remove(ref, call)
-        disk = site.disk_of(VolumeId(volume))
-        if disk and ref.tracking:
-            site.backups.delete_checkpoint(disk.vm, disk.device, ref.snapshot, call)
+        tracker = site.tracker(VolumeId(volume))
+        if tracker and ref.tracking:
+            tracker.delete(ref.snapshot, call)
         with site.catalog.transaction() as session:
             _removed(session, records.current(session, ref))
 

@@ -12,7 +12,6 @@ one on another store is absolute.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +27,14 @@ from ...dataplane import (
     open_chain_sink,
     open_chain_source,
     probe,
+    qemu_img,
 )
+from ...dataplane.durable import sync
 from ...dataplane.os_errors import os_errors
 from ...spi.call import Call
 from ...spi.errors import Internal, Outcome, Unsupported
 from ...spi.model import Extent
-from . import delta, qemu_img
+from . import delta
 from .stores import ChainStore, Link, Stored
 
 _SNAPSHOTS = "snapshots"
@@ -67,7 +68,7 @@ class ChainDirectory:
         """See `ChainStore.write`."""
         target, *below = _files(chain)
         part = _new_part(target)
-        qemu_img.create(part, source.size, call, backing=_backing(target, below))
+        qemu_img.create_image(part, source.size, call, backing=_backing(target, below))
         with open_chain_sink([part, *below]) as sink:
             delta.transfer(source, changed, sink, call)
         if self.verify:
@@ -174,12 +175,3 @@ def _publish(part: Path, path: Path) -> None:
 def _stored(path: Path) -> Stored:
     with os_errors(f"cannot look at {path}"):
         return Stored(probe(path, "qcow2").virtual_size, path.stat().st_blocks * 512)
-
-
-def sync(path: Path) -> None:
-    """Make a file or directory survive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

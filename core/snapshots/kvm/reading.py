@@ -17,13 +17,13 @@ from pathlib import Path
 
 from ....transfer_objects.ids import SnapshotId, VolumeId
 from ...catalog.snapshots import Reason, refs_of_volume
-from ...dataplane import BlockSink, BlockSource, open_qcow2_sink
+from ...dataplane import BlockSink, BlockSource, open_qcow2_sink, qemu_img
+from ...dataplane.durable import sync
 from ...dataplane.os_errors import os_errors
 from ...spi.call import Call
 from ...spi.errors import Conflict, InUse, InvalidArgument, Outcome
 from ...spi.hypervisor import VmState
-from . import qemu_img, rules
-from .directory import sync
+from . import rules
 from .site import Site
 from .stores import Link
 
@@ -131,7 +131,7 @@ def remove_staged(part: Path) -> None:
 
 
 def _flatten(links: Sequence[Link], part: Path, call: Call) -> None:
-    qemu_img.create(part, links[0].ref.size, call)
+    qemu_img.create_image(part, links[0].ref.size, call)
     with open_qcow2_sink(part) as sink:
         links[0].store.restore(links, sink, call)
     with os_errors(f"cannot flush {part}", outcome=Outcome.UNKNOWN):

@@ -53,8 +53,6 @@ def begin(site: Site, place: VolumePlace, snapshot: SnapshotId, whole: Collectio
             reachable={name for name, other in site.stores.items() if store.reaches(other)},
             whole=whole,
         )
-        if plan.ended and plan.full_reason:
-            plan.ended.end_chain(plan.full_reason)
         _record(session, site, place, snapshot)
         ref = Ref(
             snapshot=snapshot,
@@ -87,7 +85,10 @@ def _record(session: Session, site: Site, place: VolumePlace, snapshot: Snapshot
 
 
 def replan(site: Site, links: list[Link], reason: Reason) -> list[Link]:
-    """Make a full of it, for a reason that only the hypervisor could tell."""
+    """Make a full of it, for a reason that only the hypervisor could tell.
+
+    What it tells is true whatever becomes of the full, so the parent's chain has ended with that.
+    """
     with site.catalog.transaction() as session:
         refs = refs_of_volume(session, links[0].ref.volume)
         ref, parent = (next(one for one in refs if one.id == link.ref.id) for link in links[:2])
@@ -96,8 +97,8 @@ def replan(site: Site, links: list[Link], reason: Reason) -> list[Link]:
     return [Link(ref, links[0].store)]
 
 
-def commit(site: Site, ref: Ref, stored: Stored, delta_max: int) -> Ref:
-    """The snapshot is whole where it belongs.
+def commit(site: Site, ref: Ref, stored: Stored, delta_max: int, frozen_seconds: float = 0.0) -> Ref:
+    """The snapshot is whole where it belongs; a full ends the chain before it now, and not sooner.
 
     Args:
         ref: with the path of the checkpoint's text; "" if the hypervisor does not have it any more.
@@ -108,6 +109,9 @@ def commit(site: Site, ref: Ref, stored: Stored, delta_max: int) -> Ref:
         own = next((one for one in refs if one.id == ref.id), None)
         if own is None:
             raise Conflict(f"snapshot {ref.snapshot} was removed while it was made")
+        before = rules.candidate(refs)
+        if before and own.full_reason:
+            before.end_chain(own.full_reason)
         own.take(RefEvent.SUCCEEDED)
         own.checkpoint_path = ref.checkpoint_path
         own.size, own.physical_size = stored
@@ -117,7 +121,7 @@ def commit(site: Site, ref: Ref, stored: Stored, delta_max: int) -> Ref:
             own.end_chain(Reason.LENGTH)
         record = snapshot_of(session, ref.snapshot)
         record.take(rest(own.role))
-        record.size = own.size
+        record.size, record.frozen_seconds = own.size, frozen_seconds
     return own
 
 

@@ -32,13 +32,11 @@ class Plan:
     Attributes:
         parent: what it holds the changes to; None: a full, because of `full_reason`.
         checkpoint: the hypervisor goes on tracking, so that the next one can be a delta.
-        ended: the chain that nothing will be added to any more, for the same reason.
     """
 
     parent: Ref | None = None
     full_reason: Reason | None = None
     checkpoint: bool = True
-    ended: Ref | None = None
 
 
 def check_pool(pool_type: StoragePoolType) -> None:
@@ -77,7 +75,7 @@ def plan(
     reason = _why_full(refs, parent, delta_max, role, reachable, whole) if enabled else Reason.SETTING_OFF
     if reason is None:
         return Plan(parent=parent)
-    return Plan(full_reason=reason, checkpoint=enabled, ended=parent)
+    return Plan(full_reason=reason, checkpoint=enabled)
 
 
 def candidate(refs: Sequence[Ref]) -> Ref | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -30,18 +31,11 @@ from ...spi.hypervisor import VmState
 from ...spi.hypervisor_mixins import Backups
 from . import rules
 from .stores import ChainStore, Link
+from .tracking import Disk, ImageTracker, Tracker, VmTracker
 
 # One that moves is read where it was; its files stay open when they go from there.
 _READABLE = (RefState.READY, RefState.MIGRATING)
 _log = logging.getLogger("bollard.snapshots")
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Where a volume is attached."""
-
-    vm: VmId
-    device: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +53,11 @@ class VolumePlace:
     where: Where
     primary: str
     secondary: str
+
+
+def _unknown(_volume: VolumeId) -> Sequence[Path]:
+    """Know no images: volumes that no VM has are refused."""
+    return ()
 
 
 def _utc() -> datetime:
@@ -104,6 +103,8 @@ class Site:
         backups: the hypervisor.
         vm_state: its power state of a VM.
         disk_of: where a volume is attached now; None: nowhere.
+        image_of: the qcow2 files of a volume that is attached nowhere, from the one that is written to the
+            base; none: it cannot be read here.
     """
 
     catalog: Catalog
@@ -113,6 +114,7 @@ class Site:
     backups: Backups
     vm_state: Callable[[VmId, Call], VmState]
     disk_of: Callable[[VolumeId], Disk | None]
+    image_of: Callable[[VolumeId], Sequence[Path]] = _unknown
     now: Callable[[], datetime] = _utc
 
     @contextmanager
@@ -140,22 +142,30 @@ class Site:
         """Return what it takes to read a snapshot, itself first."""
         return [Link(one, self.store(one.store)) for one in rules.chain(refs, ref)]
 
-    def attached(self, volume: VolumeId) -> Disk:
-        """Return where a volume is attached; without a VM nobody tracks its changes."""
+    def tracker(self, volume: VolumeId) -> Tracker | None:
+        """Return who tracks a volume now: its VM, or its image; None if neither is known."""
         disk = self.disk_of(volume)
-        if disk is None:
-            raise InvalidArgument(f"volume {volume} is attached to no VM: it has full snapshots only")
-        return disk
+        if disk is not None:
+            return VmTracker(self.backups, disk)
+        chain = self.image_of(volume)
+        return ImageTracker(chain) if chain else None
+
+    def tracked(self, volume: VolumeId) -> Tracker:
+        """Return who tracks a volume now, or refuse."""
+        tracker = self.tracker(volume)
+        if tracker is None:
+            raise InvalidArgument(f"volume {volume} is attached to no VM, and its image is not known")
+        return tracker
 
     def untrack(self, volume: VolumeId, call: Call, *, before: int = sys.maxsize) -> None:
-        """Take the checkpoints of refs with an id below `before` away from the hypervisor."""
-        disk = self.disk_of(volume)
-        if disk is None:
+        """Take the checkpoints of refs with an id below `before` away."""
+        tracker = self.tracker(volume)
+        if tracker is None:
             return
         with self.catalog.transaction() as session:
             old = [ref for ref in refs_of_volume(session, volume) if ref.tracking and ref.id < before]
         for ref in old:
-            self.backups.delete_checkpoint(disk.vm, disk.device, ref.snapshot, call)
+            tracker.delete(ref.snapshot, call)
         with self.catalog.transaction() as session:
             for ref in refs_of_volume(session, volume):
                 ref.tracking = ref.tracking and ref.id >= before

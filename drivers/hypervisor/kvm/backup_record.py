@@ -23,11 +23,16 @@ _LONGEST_SOCKET = 107
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """One backup: `running` tells whether QEMU serves it, or a qemu-nbd of ours."""
+    """One backup: `running` tells whether QEMU serves it, or a qemu-nbd of ours.
+
+    Attributes:
+        frozen_seconds: see `BackupDisk`; written after the cut, so 0 also means that nobody saw it end.
+    """
 
     checkpoint: str
     since: str | None
     running: bool
+    frozen_seconds: float = 0.0
 
 
 class BackupRecord:

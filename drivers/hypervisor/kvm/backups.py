@@ -4,7 +4,8 @@
               guest ── write ──> old data to scratch ──> disk          reader <── NBD ── QEMU
     stopped   a bitmap added by qemu-img, the image served by a qemu-nbd of ours
 
-    begin     record ── cut and checkpoint ── serve         end   stop serving ── checkpoint ── record
+    begin     checks ── record ── [freeze] ── cut and checkpoint ── [thaw] ── serve
+    end       stop serving ── checkpoint ── record
 
 A backup that died before it ended is cleared away by the next beginning, or by its end.
 """
@@ -12,12 +13,14 @@ A backup that died before it ended is cleared away by the next beginning, or by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
 
+from ....core.dataplane.qemu_img import image_info, run_qemu_img
 from ....core.spi import (
     BackupDisk,
     Backups,
@@ -42,18 +45,27 @@ from .bitmaps import Bitmaps
 from .chains import allocated, chain_of, check_space
 from .disks import disk_named, size_of
 from .domain_xml import Element, disks_of, format_of, location_of, sub, target_of, text_of
+from .guest import Stillness
 from .machine import Machine
 from .overlays import KvmOverlays
-from .qemu_img import image_info, run_qemu_img
 from .versions import check_versions
 from .waiting import goes_on, wait_until
+
+_MADE = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
 
 
 class KvmBackups(KvmOverlays, Backups):
     """Backups of the VMs' disks."""
 
     def begin_backup(
-        self, vm: VmId, device: str, call: Call, *, checkpoint: str, since: str | None = None
+        self,
+        vm: VmId,
+        device: str,
+        call: Call,
+        *,
+        checkpoint: str,
+        since: str | None = None,
+        quiesce: bool = False,
     ) -> BackupDisk:
         """See `Backups.begin_backup`.
 
@@ -63,40 +75,51 @@ class KvmBackups(KvmOverlays, Backups):
             Conflict: a checkpoint of this name is there already.
         """
         _check_names(checkpoint, since)
-        machine = self._machine(vm, call)
+        machine = self._settled(vm, call)
         check_versions(machine.link, call)
         disk = _tracked_disk(machine, device, call)
         record = self._record(machine, device)
         begun = record.read()
         if begun is not None and _is_served(machine, record, begun, call):
-            if (begun.checkpoint, begun.since) != (checkpoint, since):
-                raise Busy(f"VM {vm}: {device} is being backed up for checkpoint {begun.checkpoint}")
-            return _shown(record, device, size_of(machine, disk, call), since)
+            _check_same(machine, device, begun, checkpoint, since, quiesce=quiesce)
+            return _shown(record, device, size_of(machine, disk, call), begun)
         machine.refuse_if_busy(call)
         if begun is not None:  # it died before it ended: nobody has kept its checkpoint
             _end(machine, record, device, begun, call, keep=False)
         if checkpoint in Bitmaps(machine, call).of(device, call):
             raise Conflict(f"VM {vm}: {device} has a checkpoint {checkpoint} already")
         _check_since(machine, device, since, call)
-        record.keep(Begun(checkpoint=checkpoint, since=since, running=machine.active(call)))
+        begun = Begun(checkpoint=checkpoint, since=since, running=machine.active(call))
+        record.keep(begun)
         try:
-            self._begin(machine, disk, record, checkpoint, since, call)
+            begun = self._begin(machine, disk, record, begun, call, quiesce=quiesce)
         except StorageError as error:
             self._given_up(machine, record, device, error)
             raise
-        return _shown(record, device, size_of(machine, disk, call), since)
+        return _shown(record, device, size_of(machine, disk, call), begun)
 
     def _begin(
         self,
         machine: Machine,
         disk: Element,
         record: BackupRecord,
-        checkpoint: str,
-        since: str | None,
+        begun: Begun,
         call: Call,
-    ) -> None:
-        begin = _begin_running if machine.active(call) else _begin_stopped
-        begin(machine, disk, record, checkpoint, since, call)
+        *,
+        quiesce: bool,
+    ) -> Begun:
+        if not begun.running:
+            _begin_stopped(machine, disk, record, begun, call)
+            return begun
+        backup, cut = _orders(machine, disk, record, begun, call)
+        _make_scratch(record, size_of(machine, disk, call), call)
+        still = self._standing_still(machine, call) if quiesce else nullcontext(Stillness())
+        with still as stillness:
+            machine.act(call, lambda domain: domain.backupBegin(backup, cut, _MADE), "beginning a backup")
+        if quiesce:
+            begun = replace(begun, frozen_seconds=stillness.seconds)
+            record.keep(begun)
+        return begun
 
     def _given_up(self, machine: Machine, record: BackupRecord, device: str, error: StorageError) -> None:
         """Take away what a failed beginning left; say so if nothing is left."""
@@ -175,46 +198,63 @@ def _is_served(machine: Machine, record: BackupRecord, begun: Begun, call: Call)
     return str(record.socket) in text
 
 
-def _shown(record: BackupRecord, device: str, size: int, since: str | None) -> BackupDisk:
-    where = NbdLocation(address=record.socket, export=Secret(device), size=size, read_only=True)
-    running = record.read()
-    name = f"backup-{device}" if running is not None and running.running else since
-    return BackupDisk(location=where, bitmap=f"qemu:dirty-bitmap:{name}" if since else "")
-
-
-def _begin_running(
-    machine: Machine, disk: Element, record: BackupRecord, checkpoint: str, since: str | None, call: Call
+def _check_same(
+    machine: Machine, device: str, begun: Begun, checkpoint: str, since: str | None, *, quiesce: bool
 ) -> None:
+    """Refuse to take a backup that is being served for another one."""
+    if (begun.checkpoint, begun.since) != (checkpoint, since):
+        raise Busy(f"VM {machine.vm}: {device} is being backed up for checkpoint {begun.checkpoint}")
+    if quiesce and begun.running and not begun.frozen_seconds:
+        raise Busy(f"VM {machine.vm}: the backup of {device} was begun while its guest was not frozen")
+
+
+def _shown(record: BackupRecord, device: str, size: int, begun: Begun) -> BackupDisk:
+    where = NbdLocation(address=record.socket, export=Secret(device), size=size, read_only=True)
+    name = f"backup-{device}" if begun.running else begun.since
+    return BackupDisk(
+        location=where,
+        bitmap=f"qemu:dirty-bitmap:{name}" if begun.since else "",
+        frozen_seconds=begun.frozen_seconds,
+    )
+
+
+def _orders(
+    machine: Machine, disk: Element, record: BackupRecord, begun: Begun, call: Call
+) -> tuple[str, str]:
+    """Return what libvirt is to be told of a running VM's backup and checkpoint, all checks done."""
     device = target_of(disk)
     needed = min(allocated(chain_of(machine, disk, call)), size_of(machine, disk, call))
     check_space(record.scratch.parent, needed, "a backup of a running guest")
     root = ElementTree.Element("domainbackup", mode="pull")
-    if since is not None:
-        sub(root, "incremental", since)
+    if begun.since is not None:
+        sub(root, "incremental", begun.since)
     sub(root, "server", transport="unix", socket=str(record.socket))
     disks = sub(root, "disks")
     for one in disks_of(machine.definition(call)):
         if target_of(one) != device:
             sub(disks, "disk", name=target_of(one), backup="no")
             continue
-        told = {"exportname": device} | ({"exportbitmap": f"backup-{device}"} if since else {})
+        told = {"exportname": device} | ({"exportbitmap": f"backup-{device}"} if begun.since else {})
         sub(
             sub(disks, "disk", name=device, backup="yes", type="file", **told),
             "scratch",
             file=str(record.scratch),
         )
-    backup, cut = text_of(root), text_of(registry.new_checkpoint(machine, device, checkpoint, call))
-    machine.act(call, lambda domain: domain.backupBegin(backup, cut, 0), "beginning a backup")
+    return text_of(root), text_of(registry.new_checkpoint(machine, device, begun.checkpoint, call))
 
 
-def _begin_stopped(
-    machine: Machine, disk: Element, record: BackupRecord, checkpoint: str, since: str | None, call: Call
-) -> None:
+def _make_scratch(record: BackupRecord, size: int, call: Call) -> None:
+    """Make the scratch file before the cut: QEMU would, and a frozen guest would wait for it."""
+    record.scratch.unlink(missing_ok=True)
+    run_qemu_img(["create", "-q", "-f", "qcow2", str(record.scratch), str(size)], call)
+
+
+def _begin_stopped(machine: Machine, disk: Element, record: BackupRecord, begun: Begun, call: Call) -> None:
     image = _image(disk)
     device = target_of(disk)
-    run_qemu_img(["bitmap", "--add", "-f", "qcow2", str(image), checkpoint], call)
-    registry.register(machine, device, checkpoint, call)
-    stopped_backup.serve(record, image, device, since, call)
+    run_qemu_img(["bitmap", "--add", "-f", "qcow2", str(image), begun.checkpoint], call)
+    registry.register(machine, device, begun.checkpoint, call)
+    stopped_backup.serve(record, image, device, begun.since, call)
 
 
 def _image(disk: Element) -> Path:

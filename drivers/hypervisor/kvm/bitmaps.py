@@ -9,10 +9,10 @@ from typing import Any
 
 import libvirt
 
+from ....core.dataplane.qemu_img import image_info, run_qemu_img
 from ....core.spi import Call, NotFound
 from .domain_xml import Element, disks_of, format_of, node_of, target_of
 from .machine import Machine
-from .qemu_img import image_info, run_qemu_img
 from .qmp import qmp_act, qmp_ask
 from .snapshot_tags import path_of
 

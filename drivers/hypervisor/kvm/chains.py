@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ....core.dataplane import probe
 from ....core.dataplane.os_errors import os_errors
+from ....core.dataplane.qemu_img import image_info
 from ....core.spi import (
     Call,
     DataLoss,
@@ -26,7 +27,6 @@ from ....core.spi import (
 )
 from .domain_xml import Element, format_of, index_of, location_of, target_of
 from .machine import Machine
-from .qemu_img import image_info
 
 _LONGEST = 64  # images; more than that is a loop
 _RESERVE = 1.05  # of what must fit: metadata of the image comes on top
@@ -104,6 +104,15 @@ def position(chain: Sequence[FileLocation], wanted: FileLocation) -> int | None:
 
 def index_in_chain(disk: Element, at: int) -> str:
     """Return libvirt's name ("vda[2]") for the image at a position of a running VM's chain."""
+    return f"{target_of(disk)}[{_index(disk, at)}]"
+
+
+def node_in_chain(disk: Element, at: int) -> str:
+    """Return the name of QEMU's node for that image."""
+    return f"libvirt-{_index(disk, at)}-format"
+
+
+def _index(disk: Element, at: int) -> str:
     level: Element | None = disk
     for _ in range(at):
         level = level.find("backingStore") if level is not None else None
@@ -111,4 +120,4 @@ def index_in_chain(disk: Element, at: int) -> str:
     index = index_of(disk) if level is disk else level.get("index") if level is not None else None
     if index is None:
         raise Internal(f"libvirt shows no index for image {at} of {target_of(disk)}")
-    return f"{target_of(disk)}[{index}]"
+    return index

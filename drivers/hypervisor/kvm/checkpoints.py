@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -37,15 +38,31 @@ def whole_checkpoints(machine: Machine, call: Call) -> Sequence[Checkpoint]:
 def restore(machine: Machine, checkpoints: Sequence[Checkpoint], call: Call) -> Sequence[str]:
     """Tell libvirt again; return the names of those whose bitmaps are gone."""
     bitmaps = Bitmaps(machine, call)
+    _forget_lost(machine, bitmaps, {one.device for one in checkpoints}, call)
     known = {one.name for one in _registered(machine, call)}
     gone = []
     for one in checkpoints:
         if not _is_whole(bitmaps, one, call):
             gone.append(one.name)
         elif one.name not in known:
-            _register(machine, _with_known_parent(one.text, known), call)
+            if _speaks_of(one.text, one.device):
+                _register(machine, _with_known_parent(one.text, known), call)
+            else:
+                register(machine, one.device, one.name, call)
             known.add(one.name)
     return gone
+
+
+def _forget_lost(machine: Machine, bitmaps: Bitmaps, devices: set[str], call: Call) -> None:
+    """Let libvirt forget what has no bitmap any more: it went while another VM, or none, had the volume."""
+    for one in _registered(machine, call):
+        if one.device in devices and one.name not in bitmaps.of(one.device, call):
+            with suppress(NotFound):
+                machine.act(call, partial(_forget, one.name), f"forgetting checkpoint {one.name}")
+
+
+def _forget(name: str, domain: Any) -> None:
+    domain.checkpointLookupByName(name).delete(_METADATA_ONLY)
 
 
 def delete(machine: Machine, device: str, name: str, call: Call) -> None:
@@ -92,6 +109,11 @@ def _each(domain: Any) -> Iterator[tuple[tuple[int, int], Checkpoint]]:
         device = next((str(one.get("name")) for one in _tracked(content)), "")
         age = int(content.findtext("creationTime", "0")), number
         yield age, Checkpoint(name=checkpoint.getName(), device=device, text=text)
+
+
+def _speaks_of(text: str, device: str) -> bool:
+    """Tell whether it is of this device: a detached volume may come back as another one, or have no text."""
+    return bool(text) and any(one.get("name") == device for one in _tracked(parse(text)))
 
 
 def _tracked(content: Element) -> Iterator[Element]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import libvirt
 
 from ....core.dataplane import probe
+from ....core.dataplane.qemu_img import run_qemu_img
 from ....core.spi import (
     Busy,
     Call,
@@ -51,7 +52,6 @@ from .domain_xml import (
 from .errors import UNPLUGGING
 from .machine import Machine
 from .objects import KvmObjects
-from .qemu_img import run_qemu_img
 from .qmp import qmp_ask
 from .waiting import wait_until
 

@@ -111,9 +111,9 @@ def translate(error: libvirt.libvirtError, what: str, outcome: Outcome | None = 
         what: the act, for the message.
         outcome: what is known whatever the error is: a question never changes anything.
     """
-    said = str(error.get_error_message() or error)[:_MESSAGE]
+    said = str(error.get_error_message() or error)
     kind, known = _judge(error, said)
-    return kind(f"{what}: {said}", outcome=outcome or known)
+    return kind(f"{what}: {said[:_MESSAGE]}", outcome=outcome or known)
 
 
 def _judge(error: libvirt.libvirtError, said: str) -> tuple[type[StorageError], Outcome]:

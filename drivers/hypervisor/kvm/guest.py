@@ -2,6 +2,7 @@
 
     freeze   watch is set ── guest-fsfreeze-freeze ── "frozen"?      else thaw, and call the watch off
     thaw     guest-fsfreeze-thaw ── watch is called off
+    still    freeze ── a cut ── thaw: how many file systems?         none: it was not frozen any more
 
 The agent is asked directly, with a time limit for each answer: libvirt's own fsFreeze has none, and a
 guest that hangs in it would hang the caller.
@@ -10,18 +11,22 @@ guest that hangs in it would hang the caller.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import libvirt_qemu  # type: ignore[import-untyped, unused-ignore]  # libvirt-python ships no type information
 
 from ....core.spi import (
     Call,
+    DeadlineExceeded,
     GuestState,
     Internal,
     InvalidArgument,
     Outcome,
     StorageError,
+    Unavailable,
     Unsupported,
     VmState,
 )
@@ -34,6 +39,14 @@ _AGENT = "org.qemu.guest_agent.0"
 _OF_WHAT_IS_LEFT = 0.9  # so much earlier the watch thaws, that its way to the guest does not matter
 _LONGEST_FREEZE = 300.0  # seconds; a guest's own watchdogs fire after that
 _RESCUE = 1.5  # seconds for a thaw after a failure; they may come on top of the deadline
+_WINDOW = 10.0  # seconds that a guest stands still for a cut at most, unless its agent is given more for that
+
+
+@dataclass(slots=True)
+class Stillness:
+    """How long a guest stood still for a cut; known when the cut is over."""
+
+    seconds: float = 0.0
 
 
 class KvmGuests(KvmPower):
@@ -47,15 +60,19 @@ class KvmGuests(KvmPower):
             InvalidArgument: it does not run.
             Busy: it is frozen already.
         """
-        machine = self._machine(vm, call)
+        self._freeze(self._machine(vm, call), call)
+
+    def _freeze(self, machine: Machine, call: Call) -> float:
+        """Freeze; return the moment from which on it may have stood still."""
         _check_agent(machine, call)
         ask_agent(machine, "guest-ping", self._patience(call), call)  # before anything is set in motion
         watch = FreezeWatch(self.options.state, machine)
         watch.set(_OF_WHAT_IS_LEFT * call.remaining(_LONGEST_FREEZE), call)
+        begun = call.clock()
         try:
             act_agent(machine, "guest-fsfreeze-freeze", self._patience(call), call)
             if _state(machine, self._patience(call), call) is not GuestState.FROZEN:
-                raise Internal(f"the guest of VM {vm} did not freeze", outcome=Outcome.UNKNOWN)
+                raise Internal(f"the guest of VM {machine.vm} did not freeze", outcome=Outcome.UNKNOWN)
         except StorageError as error:
             if _rescued(machine, watch):
                 error.outcome = Outcome.NOT_APPLIED
@@ -63,6 +80,42 @@ class KvmGuests(KvmPower):
         except BaseException:
             _rescued(machine, watch)
             raise
+        return begun
+
+    @contextmanager
+    def _standing_still(self, machine: Machine, call: Call) -> Iterator[Stillness]:
+        """Freeze a guest for the block, which is a cut and no more: all checks come before.
+
+        Raises:
+            Unavailable: its agent does not answer, or it has none (not applied).
+            DeadlineExceeded: it was thawed before the block ended, so the cut may hold half a write.
+        """
+        still = Stillness()
+        window = call.remaining(max(_WINDOW, self.options.agent_timeout))
+        short = Call(deadline=call.clock() + window, cancel=call.cancel, clock=call.clock)
+        try:
+            begun = self._freeze(machine, short)
+        except (Unsupported, InvalidArgument) as error:
+            raise Unavailable(error.message, outcome=Outcome.NOT_APPLIED) from error
+        try:
+            yield still
+        finally:
+            thawed = self._thaw_now(machine)
+            still.seconds = short.clock() - begun
+            FreezeWatch(self.options.state, machine).call_off()
+        if not thawed:
+            gone = f"the guest of VM {machine.vm} thawed before the cut was made"
+            raise DeadlineExceeded(gone, outcome=Outcome.APPLIED)
+
+    def _thaw_now(self, machine: Machine) -> int:
+        """Thaw without a question before it; return how many file systems stood still until then."""
+        call = Call.within(self.options.agent_timeout)
+        try:
+            return int(act_agent(machine, "guest-fsfreeze-thaw", self._patience(call), call))
+        except StorageError:
+            if machine.state(call) is not VmState.STOPPED:
+                raise
+            return 0
 
     def thaw(self, vm: VmId, call: Call) -> None:
         """See `HypervisorDriver.thaw`; a VM that is off has nothing that could be frozen."""

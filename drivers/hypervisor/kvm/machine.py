@@ -90,6 +90,15 @@ class Machine:
             if self.state(call) is VmState.PAUSED:
                 raise
 
+    def go_on(self, call: Call) -> None:
+        """Resume a guest that QEMU has stopped for want of space, now that it writes elsewhere.
+
+        If there is no room either it is stopped again, and nothing is lost.
+        """
+        state = self.ask(call, lambda domain: tuple(domain.state()), "asking its state")
+        if state == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+            self.resume(call)
+
     def persistent(self, call: Call) -> bool:
         """Tell whether it is still defined when it is off."""
         return bool(self.ask(call, lambda domain: domain.isPersistent(), "asking whether it is persistent"))

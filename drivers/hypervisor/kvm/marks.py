@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ....core.dataplane.os_errors import os_errors
-from ....core.spi import Call, VmState
+from ....core.spi import Call, Outcome, StorageError, VmState
 from .machine import Machine
 from .register import write_whole
 
@@ -40,6 +40,20 @@ class Mark:
 
 
 @contextmanager
+def unknown_if_it_fails() -> Iterator[None]:
+    """Let nobody believe that nothing was done, if what is tidied up here could not be.
+
+    libvirtd that is gone is "not applied" for the question which finds that out, and not for what was begun
+    before: that has left the VM paused, say, until a repeat.
+    """
+    try:
+        yield
+    except StorageError as error:
+        error.outcome = Outcome.UNKNOWN
+        raise
+
+
+@contextmanager
 def running_again(state: Path, machine: Machine, call: Call, *, pause: bool) -> Iterator[None]:
     """Resume a VM that ran before, on every path out; after a kill -9 the next block like this does.
 
@@ -57,8 +71,8 @@ def running_again(state: Path, machine: Machine, call: Call, *, pause: bool) -> 
             machine.act(call, lambda domain: domain.suspend(), "pausing it")
         yield
     finally:
-        rest = Call.within(max(5.0, _left(call)))
-        machine.resume(rest)
+        with unknown_if_it_fails():
+            machine.resume(Call.within(max(5.0, _left(call))))
         mark.clear()
 
 

@@ -3,17 +3,18 @@
     running   libvirt's atomic external snapshot, the guest frozen by the driver if asked
     stopped   new files first, then one new definition: the VM changes over in one step
 
-How they are merged is told in merging.py.
+How they are merged is told in merging.py; what a kill of libvirtd leaves of adding them, in astray.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from xml.etree import ElementTree
 
 import libvirt
 
+from ....core.dataplane.qemu_img import run_qemu_img
 from ....core.spi import (
     Call,
     Conflict,
@@ -24,17 +25,19 @@ from ....core.spi import (
     Overlays,
     StorageError,
     Unavailable,
+    VmDisk,
 )
-from ....transfer_objects.ids import VmId
+from ....transfer_objects.ids import VmId, VmSnapshotId
+from .astray import image_of, noted, settle_overlays
 from .chains import allocated, chain_of, check_space, position
 from .disks import disk_named
-from .domain_xml import Element, location_of, point_disk, sub, text_of
+from .domain_xml import point_disk, sub, text_of
 from .machine import Machine
-from .marks import running_again
+from .marks import Mark, running_again
 from .merging import merge_aside, merge_live, merge_stopped, move_dependent
 from .metadata import KvmSnapshotMetadata
-from .qemu_img import run_qemu_img
-from .waiting import goes_on
+from .pivots import settle_pivot
+from .written import corrected
 
 _SNAPSHOT = (
     libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -47,6 +50,26 @@ _ROOM = 64 * 1024 * 1024  # bytes that an overlay must find, so that the guest d
 class KvmOverlays(KvmSnapshotMetadata, Overlays):
     """Overlays on the VMs' disks."""
 
+    def vm_disks(self, vm: VmId, call: Call) -> Sequence[VmDisk]:
+        """See `ShowsDisks.vm_disks`; overlays that libvirtd was killed with are settled before."""
+        machine = self._settled(vm, call)
+        return list(self._shown(machine, corrected(machine, machine.definition(call), call), call))
+
+    def start_vm(self, vm: VmId, call: Call) -> None:
+        """See `PowersVms.start_vm`; what a dead QEMU wrote to such an overlay is brought home first."""
+        self._settled(vm, call)
+        super().start_vm(vm, call)
+
+    def _ready(self, vm: VmId, snapshot: VmSnapshotId, call: Call) -> Machine:
+        self._settled(vm, call)
+        return super()._ready(vm, snapshot, call)
+
+    def _settled(self, vm: VmId, call: Call) -> Machine:
+        machine = self._machine(vm, call)
+        settle_overlays(self.options.state, machine, call)
+        settle_pivot(self.options.state, machine, call)
+        return machine
+
     def add_overlays(
         self, vm: VmId, overlays: Mapping[str, FileLocation], call: Call, *, quiesce: bool = False
     ) -> None:
@@ -57,10 +80,10 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
             Conflict: a file is there already, and is no overlay of this disk; or some are in place, not all.
             OutOfCapacity: there is no room for what the guest writes next.
         """
-        machine = self._machine(vm, call)
+        machine = self._settled(vm, call)
         wanted = {device: _checked(one) for device, one in overlays.items()}
         disks = {device: disk_named(machine, device, call) for device in wanted}
-        placed = [device for device, one in wanted.items() if _path_of(disks[device]) == one.path]
+        placed = [device for device, one in wanted.items() if image_of(disks[device]) == one.path]
         if placed:
             if len(placed) < len(wanted):
                 raise Conflict(f"VM {vm}: of these overlays only those of {', '.join(placed)} are in place")
@@ -69,7 +92,7 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
         machine.refuse_if_busy(call)
         for one in wanted.values():
             check_space(one.path.parent, _ROOM, "an overlay")
-        with self._frozen(machine, call, quiesce=quiesce), _removed_on_failure(machine, wanted):
+        with noted(self.options.state, machine, wanted), self._frozen(machine, call, quiesce=quiesce):
             if machine.active(call):
                 _add_live(machine, wanted, call)
             else:
@@ -105,17 +128,17 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
             NotFound: a device or a base is not there.
             Conflict: a file is there already.
         """
-        machine = self._machine(vm, call)
+        machine = self._settled(vm, call)
         if machine.active(call):
             raise InUse(f"VM {vm} runs: stop it before its images are switched")
         if set(overlays) != set(bases):
             raise InvalidArgument("overlays and bases name different devices")
         wanted = {device: _checked(one) for device, one in overlays.items()}
         disks = {device: disk_named(machine, device, call) for device in wanted}
-        if all(_path_of(disks[device]) == one.path for device, one in wanted.items()):
+        if all(image_of(disks[device]) == one.path for device, one in wanted.items()):
             return
         _refuse_existing(wanted)
-        with _removed_on_failure(machine, wanted):
+        with noted(self.options.state, machine, wanted):
             _change_over(machine, wanted, bases, call)
 
     def merge_image(
@@ -135,7 +158,7 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
             OutOfCapacity: base could not take it all (not applied).
             Unavailable: the merge broke off; the guest writes where it wrote, and a repeat goes on.
         """
-        machine = self._machine(vm, call)
+        machine = self._settled(vm, call)
         disk = disk_named(machine, device, call)
         chain = chain_of(machine, disk, call)
         upper, lower = position(chain, top), position(chain, base)
@@ -146,8 +169,12 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
                 raise InvalidArgument(f"the guest writes to {top.path}, on which other images depend")
             check_space(chain[lower].path.parent, allocated(chain[upper:lower]), "the merge")
             with running_again(self.options.state, machine, call, pause=False):
-                merge = merge_live if machine.active(call) else merge_stopped
-                merge(machine, disk, chain, upper, lower, call)
+                if machine.active(call):
+                    mark = Mark(self.options.state, machine, "pivoting")
+                    merge_live(machine, disk, chain, upper, lower, call, mark=mark)
+                else:
+                    merge_stopped(machine, disk, chain, upper, lower, call)
+            machine.go_on(call)
         elif lower is None and top.path.exists():
             merge_aside(top, base, call)
         for one in dependents:
@@ -160,34 +187,11 @@ def _checked(overlay: FileLocation) -> FileLocation:
     return FileLocation(path=overlay.path.parent.resolve() / overlay.path.name, format="qcow2")
 
 
-def _path_of(disk: Element) -> object:
-    location = location_of(disk)
-    return location.path.resolve() if isinstance(location, FileLocation) else None
-
-
 def _refuse_existing(overlays: Mapping[str, FileLocation]) -> None:
     """Refuse to write over anything; an empty file is what a killed attempt left."""
     for one in overlays.values():
         if one.path.exists() and one.path.stat().st_size:
             raise Conflict(f"{one.path} exists already")
-
-
-@contextmanager
-def _removed_on_failure(machine: Machine, overlays: Mapping[str, FileLocation]) -> Iterator[None]:
-    """Remove the new files if the VM does not write to them."""
-    try:
-        yield
-    except StorageError as error:
-        if goes_on(error):
-            raise
-        with suppress(StorageError):
-            rest = Call.within(30)
-            used = [_path_of(disk_named(machine, device, rest)) for device in overlays]
-            if not any(one.path in used for one in overlays.values()):
-                for one in overlays.values():
-                    one.path.unlink(missing_ok=True)
-                error.outcome = Outcome.NOT_APPLIED
-        raise
 
 
 def _add_live(machine: Machine, overlays: Mapping[str, FileLocation], call: Call) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ....core.dataplane.qemu_img import image_info, run_qemu_img
 from ....core.spi import Call, FileLocation, StorageError, Unsupported
 from .domain_xml import Element, disks_of, format_of, location_of, node_of, target_of
 from .machine import Machine
-from .qemu_img import image_info, run_qemu_img
 from .qmp import qmp_act, qmp_ask
 
 

@@ -38,7 +38,7 @@ from .bitmaps import Bitmaps
 from .domain_xml import Element, disks_of, files_of, parse, sub, target_of, text_of
 from .guest import KvmGuests
 from .machine import Machine
-from .marks import Mark, running_again
+from .marks import Mark, running_again, unknown_if_it_fails
 from .snapshot_tags import SnapshotTags
 from .waiting import goes_on
 
@@ -132,13 +132,13 @@ class KvmVmSnapshots(KvmGuests):
     ) -> None:
         """Have libvirt replace QEMU by one that loads the snapshot; the guest waits until all is tidy."""
         ran = machine.state(call) is VmState.RUNNING
-        after = "run" if definition.findtext("state") == "running" else "stay"
+        after = _after(definition)
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED
         with self._undone_on_failure(machine, run=ran) as mark:
             if ran:
                 machine.act(call, lambda domain: domain.suspend(), "pausing it")
             tags.create(UNDO, call)
-            mark.set(f"applying {'run' if ran else 'stay'}")
+            mark.set(f"applying {'run' if ran else 'stay'} {snapshot} {_qemu(machine, call)}")
             machine.act(call, lambda domain: _revert(domain, snapshot, flags), f"reverting to {snapshot}")
             mark.set(f"done {after}")
 
@@ -150,33 +150,46 @@ class KvmVmSnapshots(KvmGuests):
         try:
             yield mark
         except StorageError as error:
-            if not goes_on(error):
-                self._settle(machine, Call.within(_RESCUE))
+            if goes_on(error):
+                raise
+            with unknown_if_it_fails():
+                done = self._settle(machine, Call.within(_RESCUE))
+            if not done:
                 error.outcome = Outcome.NOT_APPLIED
-            raise
-        self._settle(machine, Call.within(_RESCUE))
+                raise
+        with unknown_if_it_fails():
+            self._settle(machine, Call.within(_RESCUE))
 
-    def _settle(self, machine: Machine, call: Call) -> None:
-        """End what a revert has begun.
+    def _settle(self, machine: Machine, call: Call) -> bool:
+        """End what a revert has begun; tell whether the VM is reverted.
 
         preparing   the undo points go
-        applying    all disks to their undo points, which go then; else the new QEMU has loaded all
+        applying    the VM is off: all disks to their undo points, which go then
+                    a new QEMU: it has loaded all; libvirt hears so, if it died before it noted that
+                    still the old one: nothing happened
         done        the undo points go
         """
         mark = Mark(self.options.state, machine, "reverting")
         begun = mark.read()
         if begun is None:
-            return
-        phase, _, then = begun.partition(" ")
+            return False
+        phase, then, *loading = begun.split()
         wait_for_job(machine, call)
         tags = SnapshotTags(machine, call)
+        loaded = tags.running and bool(loading) and loading[1] != _qemu(machine, call)
         if phase == "applying" and not tags.running:
             tags.apply(UNDO, call)
+            mark.set(f"done {then}")
+        elif loaded:
+            definition = known(machine, loading[0], call)
+            _mark_current(machine, definition, call)
+            then = _after(definition)
             mark.set(f"done {then}")
         tags.remove(UNDO, call)
         if then == "run":
             _run(machine, call)
         mark.clear()
+        return loaded or phase == "done"
 
 
 def wait_for_job(machine: Machine, call: Call) -> None:
@@ -185,6 +198,16 @@ def wait_for_job(machine: Machine, call: Call) -> None:
     if disks:
         device = target_of(disks[0])
         machine.ask(call, lambda domain: domain.blockInfo(device), "waiting for its job")
+
+
+def _qemu(machine: Machine, call: Call) -> str:
+    """Return libvirt's number of the VM's QEMU: a new one has another."""
+    return str(machine.ask(call, lambda domain: domain.ID(), "asking for its number"))
+
+
+def _after(definition: Element | None) -> str:
+    """Tell whether the guest ran when a snapshot was taken: so it does after the revert."""
+    return "run" if definition is not None and definition.findtext("state") == "running" else "stay"
 
 
 def _run(machine: Machine, call: Call) -> None:

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ....core.dataplane.durable import sync
 from ....core.dataplane.os_errors import os_errors
 from ....core.spi import Busy, Call, DataLoss, Internal, NotFound, Outcome, Unavailable
 from .object_locks import ObjectLocks
-from .posix import remove, sync, write_atomically
+from .posix import remove, write_atomically
 from .shelf import Shelf
 
 _IDENTITY_LOCK = "pool"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from ....core.dataplane.durable import sync
 from ....core.dataplane.image_info import probe
+from ....core.dataplane.qemu_img import run_qemu_img
 from ....core.spi import DiskFormat, Outcome
-from . import image_lock, qemu_img
+from . import image_lock
 from .directory import Job
-from .posix import sync
 
 _FICLONE = 0x40049409  # linux/fs.h
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS}
@@ -33,7 +35,7 @@ def create(job: Job, image_format: DiskFormat, size: int) -> None:
         os.truncate(job.staged, size)
     else:
         arguments = ["create", "-q", "-f", image_format, *_OPTIONS, str(job.staged), str(size)]
-        qemu_img.run(arguments, job.call, inherit=job.locks)
+        _run(arguments, job)
     sync(job.staged)
 
 
@@ -50,7 +52,7 @@ def copy(job: Job, source: Path, image_format: DiskFormat, size: int | None = No
             formats = ["-f", image_format, "-O", image_format]
             options = _OPTIONS if image_format == "qcow2" else ()
             arguments = ["convert", "-q", *formats, *options, str(source), str(job.staged)]
-            qemu_img.run(arguments, job.call, inherit=job.locks)
+            _run(arguments, job)
     if size is not None and size > virtual_size(job.staged, image_format):
         grow(job, job.staged, image_format, size)
     sync(job.staged)
@@ -68,8 +70,13 @@ def grow(job: Job, image: Path, image_format: DiskFormat, size: int) -> None:
             os.fsync(fd)
         return
     arguments = ["resize", "-q", "-f", image_format, str(image), str(size)]
-    qemu_img.run(arguments, job.call, inherit=job.locks, outcome=Outcome.UNKNOWN)
+    _run(arguments, job, outcome=Outcome.UNKNOWN)
     sync(image)
+
+
+def _run(arguments: Sequence[str], job: Job, *, outcome: Outcome = Outcome.NOT_APPLIED) -> None:
+    """Run qemu-img under the job's locks; a new image is for its owner alone."""
+    run_qemu_img(arguments, job.call, inherit=job.locks, outcome=outcome, umask=0o077)
 
 
 def _reflinked(source: int, target: Path) -> bool:

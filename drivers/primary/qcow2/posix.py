@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ....core.dataplane.durable import sync
 from ....core.dataplane.os_errors import os_errors
 from ....core.spi import Outcome
-
-
-def sync(path: Path) -> None:
-    """Make a file's bytes, or a directory's names, survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def move(source: Path, target: Path) -> None:
