@@ -34,6 +34,7 @@ from ...core.spi import (
 from ...transfer_objects.ids import ID_RULE, HostId, VmId, VmSnapshotId, is_valid_id
 from .addresses import address_of
 from .answers import Json, items, member
+from .backups import SimulatedBackups
 from .client import ClusterClient, path_of
 from .images import SimulatedImages
 from .options import SimulatedHypervisorOptions
@@ -46,7 +47,7 @@ _RESCUE = 1.5  # seconds for a thaw after a failure; they may come on top of the
 
 
 class SimulatedHypervisorDriver(
-    SimulatedImages, SimulatedRegister, HypervisorDriver[SimulatedHypervisorOptions]
+    SimulatedBackups, SimulatedImages, SimulatedRegister, HypervisorDriver[SimulatedHypervisorOptions]
 ):
     """A cluster of simulated hosts; an object's disk in a VM has the object's id."""
 
@@ -62,9 +63,10 @@ class SimulatedHypervisorDriver(
         self._client.close()
 
     def unavailable(self, call: Call) -> Mapping[Capability, str]:
-        """See `Driver.unavailable`: only KVM has overlays."""
+        """See `Driver.unavailable`: only KVM has overlays and backups."""
         family = member(self._client.get("/info", call), "personality", str)
-        return {} if family == "KVM" else {Capability.OVERLAYS: f"{family} has no overlays of its own"}
+        lacking = () if family == "KVM" else (Capability.OVERLAYS, Capability.BACKUPS)
+        return {one: f"{family} has no {one} of its own" for one in lacking}
 
     def list_hosts(self, call: Call) -> Sequence[Host]:
         """See `HypervisorDriver.list_hosts`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...core.spi import (
@@ -12,13 +12,15 @@ from ...core.spi import (
     FileLocation,
     InvalidArgument,
     Location,
+    MigratesVms,
     NbdLocation,
     PowersVms,
     ResizesDisks,
     ShowsDisks,
+    Unsupported,
     VmDisk,
 )
-from ...transfer_objects.ids import VmId
+from ...transfer_objects.ids import HostId, VmId
 from ...transfer_objects.secret import Secret
 from .answers import Json, member
 from .client import ClusterClient, path_of
@@ -26,7 +28,7 @@ from .client import ClusterClient, path_of
 _POLL = 0.05  # seconds between looks at a guest that shuts down
 
 
-class SimulatedMachines(PowersVms, ShowsDisks, ResizesDisks):
+class SimulatedMachines(PowersVms, ShowsDisks, ResizesDisks, MigratesVms):
     """What happens to a VM as a whole, and to its disks."""
 
     _client: ClusterClient
@@ -54,6 +56,18 @@ class SimulatedMachines(PowersVms, ShowsDisks, ResizesDisks):
         """See `ResizesDisks.resize_disk`."""
         path = f"{path_of('vms', vm, 'disks', self._disk_name(vm, device, call))}/resize"
         self._client.post(path, call, {"size": size})
+
+    def migrate_vm(
+        self, vm: VmId, host: HostId, call: Call, *, disks: Mapping[str, FileLocation] | None = None
+    ) -> None:
+        """See `MigratesVms.migrate_vm`; the disks stay where they are.
+
+        Raises:
+            NotFound: the host is not there, or does not know a disk's object.
+        """
+        if disks:
+            raise Unsupported("the simulated hypervisor moves no disks")
+        self._client.post(f"{path_of('vms', vm)}/migrate", call, {"host": host})
 
     def _disk_name(self, vm: VmId, device: str, call: Call) -> str:
         """Return the cluster's name of the disk that the guest sees as `device`."""

@@ -12,6 +12,7 @@
     POST   /vms/V/disks/D/merge           {top, base, dependents}
     POST   /vms/V/overlays                {overlays, quiesce}
     POST   /vms/V/images                  {overlays, bases}             of a stopped VM
+    POST   /vms/V/migrate                 {host}
     POST   /vms/V/start, stop {force}, thaw, freeze {timeout_s}, write {blocks}, rate {blocks_per_s}
     PUT    /vms/V/files/D/F               {content}     GET /vms/V/files/D
     PUT    /vms/V/memory                  {content}
@@ -19,7 +20,7 @@
     PUT    /vms/V/snapshots/S             {memory, quiesce}
     POST   /vms/V/snapshots/S/revert
     PUT    /vms/V/register                {snapshots}
-    GET, DELETE of what can be PUT
+    GET, DELETE of what can be PUT; what is about backups stands in `backup_routes`
 
 Errors are ``{"error": code, "message": text}``; DELETE of what is not there succeeds with 204.
 """
@@ -29,12 +30,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..defects import defects_view
+from .backup_routes import backup_routes
+from .backups import Backups
+from .bodies import View, body_of, gone, number_in, objects_in, ok, paths_in, text_in
 from .defects import HypervisorDefects
 from .errors import Refused
 from .exports import Exports
@@ -43,12 +46,9 @@ from .hosts import Hosts
 from .machines import Machines
 from .overlays import Overlays
 from .personality import Personality
-from .records import Body
 from .snapshots import VmSnapshots
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # names become file names
-
-View = Callable[..., Response]
 
 
 class HypervisorApp:
@@ -63,6 +63,7 @@ class HypervisorApp:
         snapshots: VmSnapshots,
         overlays: Overlays,
         exports: Exports,
+        backups: Backups,
         defects: HypervisorDefects,
     ) -> None:
         self._rules = rules
@@ -72,6 +73,7 @@ class HypervisorApp:
         self._snapshots = snapshots
         self._overlays = overlays
         self._exports = exports
+        self._backups = backups
         self._defects = defects
 
     def flask(self) -> Flask:
@@ -79,6 +81,7 @@ class HypervisorApp:
         app = Flask(__name__, static_folder=None)
         app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
         routes = [*self._host_routes(), *self._vm_routes(), *self._snapshot_routes(), *self._image_routes()]
+        routes += backup_routes(self._backups)
         for method, rule, view in routes:
             app.add_url_rule(rule, f"{method} {rule}", view, methods=[method])
         app.add_url_rule("/sim/defects", view_func=defects_view(self._defects), methods=["GET", "PUT"])
@@ -98,23 +101,24 @@ class HypervisorApp:
         hosts = self._hosts
         known = "/hosts/<host>/objects/<kind>/<name>"
         return [
-            ("GET", "/info", lambda: _ok({"personality": self._rules.name})),
-            ("GET", "/hosts", lambda: _ok(hosts.all())),
-            ("GET", "/hosts/<host>", lambda host: _ok(hosts.get(host))),
-            ("PUT", "/hosts/<host>", lambda host: _ok(hosts.put(host, _text("initiator")))),
+            ("GET", "/info", lambda: ok({"personality": self._rules.name})),
+            ("GET", "/hosts", lambda: ok(hosts.all())),
+            ("GET", "/hosts/<host>", lambda host: ok(hosts.get(host))),
+            ("PUT", "/hosts/<host>", lambda host: ok(hosts.put(host, text_in("initiator")))),
             ("POST", "/hosts/<host>/state", self._set_host_state),
-            ("GET", "/hosts/<host>/objects", lambda host: _ok(hosts.objects(host))),
-            ("GET", "/hosts/<host>/devices", lambda host: _ok(hosts.devices(host))),
-            ("GET", known, lambda host, kind, name: _ok(hosts.object(host, kind, name))),
-            ("PUT", known, lambda host, kind, name: _ok(hosts.introduce(host, kind, name, _body()))),
+            ("GET", "/hosts/<host>/objects", lambda host: ok(hosts.objects(host))),
+            ("GET", "/hosts/<host>/devices", lambda host: ok(hosts.devices(host))),
+            ("GET", known, lambda host, kind, name: ok(hosts.object(host, kind, name))),
+            ("PUT", known, lambda host, kind, name: ok(hosts.introduce(host, kind, name, body_of()))),
             ("DELETE", known, self._forget),
         ]
 
     def _set_host_state(self, host: str) -> Response:
-        state = self._hosts.set_state(host, _text("state"))
+        state = self._hosts.set_state(host, text_in("state"))
         if state["state"] != "up":
-            self._machines.host_gone(host)
-        return _ok(state)
+            for vm in self._machines.host_gone(host, lost=state["state"] == "crashed"):
+                self._backups.power_lost(vm)
+        return ok(state)
 
     def _forget(self, host: str, kind: str, name: str) -> Response:
         return _gone(self._hosts.forget, host, kind, name, self._machines.uses)
@@ -122,35 +126,37 @@ class HypervisorApp:
     def _vm_routes(self) -> list[tuple[str, str, View]]:
         machines, guests = self._machines, self._guests
         return [
-            ("GET", "/vms", lambda: _ok(machines.all())),
-            ("GET", "/vms/<vm>", lambda vm: _ok(machines.show(vm))),
-            ("PUT", "/vms/<vm>", lambda vm: _ok(machines.put(vm, _body()))),
+            ("GET", "/vms", lambda: ok(machines.all())),
+            ("GET", "/vms/<vm>", lambda vm: ok(machines.show(vm))),
+            ("PUT", "/vms/<vm>", lambda vm: ok(machines.put(vm, body_of()))),
             ("DELETE", "/vms/<vm>", lambda vm: _gone(machines.delete, vm)),
-            ("PUT", "/vms/<vm>/disks/<disk>", lambda vm, disk: _ok(machines.attach(vm, disk, _body()))),
+            ("PUT", "/vms/<vm>/disks/<disk>", lambda vm, disk: ok(machines.attach(vm, disk, body_of()))),
             ("DELETE", "/vms/<vm>/disks/<disk>", lambda vm, disk: _gone(machines.detach, vm, disk)),
-            ("POST", "/vms/<vm>/start", lambda vm: _ok(machines.start(vm))),
+            ("POST", "/vms/<vm>/start", lambda vm: ok(machines.start(vm))),
+            ("POST", "/vms/<vm>/migrate", lambda vm: ok(machines.migrate(vm, text_in("host")))),
             ("POST", "/vms/<vm>/stop", self._stop),
-            ("GET", "/vms/<vm>/exports", lambda vm: _ok(self._exports.costs(vm))),
-            ("POST", "/vms/<vm>/write", lambda vm: _ok(guests.write(vm, int(_number("blocks", 1))))),
-            ("POST", "/vms/<vm>/rate", lambda vm: _ok(machines.set_rate(vm, _number("blocks_per_s", 0)))),
-            ("GET", "/vms/<vm>/files/<disk>", lambda vm, disk: _ok(guests.files(vm, disk))),
+            ("GET", "/vms/<vm>/exports", lambda vm: ok(self._exports.costs(vm))),
+            ("POST", "/vms/<vm>/write", lambda vm: ok(guests.write(vm, int(number_in("blocks", 1))))),
+            ("POST", "/vms/<vm>/rate", lambda vm: ok(machines.set_rate(vm, number_in("blocks_per_s", 0)))),
+            ("GET", "/vms/<vm>/files/<disk>", lambda vm, disk: ok(guests.files(vm, disk))),
             ("PUT", "/vms/<vm>/files/<disk>/<name>", self._put_file),
-            ("PUT", "/vms/<vm>/memory", lambda vm: _ok(machines.remember(vm, _text("content")))),
+            ("PUT", "/vms/<vm>/memory", lambda vm: ok(machines.remember(vm, text_in("content")))),
             ("POST", "/vms/<vm>/freeze", self._freeze),
-            ("GET", "/vms/<vm>/freeze", lambda vm: _ok(guests.state(vm))),
-            ("POST", "/vms/<vm>/thaw", lambda vm: _ok(guests.thaw(vm))),
+            ("GET", "/vms/<vm>/freeze", lambda vm: ok(guests.state(vm))),
+            ("POST", "/vms/<vm>/thaw", lambda vm: ok(guests.thaw(vm))),
         ]
 
     def _stop(self, vm: str) -> Response:
-        stopped = self._machines.stop(vm, force=_body().get("force") is not False)
+        stopped = self._machines.stop(vm, force=body_of().get("force") is not False)
+        self._backups.power_lost(vm)
         self._exports.after("stop", vm)
-        return _ok(stopped)
+        return ok(stopped)
 
     def _freeze(self, vm: str) -> Response:
-        return _ok(self._guests.freeze(vm, _number("timeout_s", DEFAULT_FREEZE_S)))
+        return ok(self._guests.freeze(vm, number_in("timeout_s", DEFAULT_FREEZE_S)))
 
     def _put_file(self, vm: str, disk: str, name: str) -> Response:
-        return _ok(self._guests.put_file(vm, disk, name, _text("content")))
+        return ok(self._guests.put_file(vm, disk, name, text_in("content")))
 
     def _image_routes(self) -> list[tuple[str, str, View]]:
         overlays = self._overlays
@@ -160,90 +166,49 @@ class HypervisorApp:
             (
                 "POST",
                 "/vms/<vm>/overlays",
-                lambda vm: _ok(overlays.add(vm, _paths("overlays"), quiesce=_body().get("quiesce") is True)),
+                lambda vm: ok(
+                    overlays.add(vm, paths_in("overlays"), quiesce=body_of().get("quiesce") is True)
+                ),
             ),
             (
                 "POST",
                 "/vms/<vm>/images",
-                lambda vm: _ok(overlays.switch(vm, _paths("overlays"), _paths("bases"))),
+                lambda vm: ok(overlays.switch(vm, paths_in("overlays"), paths_in("bases"))),
             ),
         ]
 
     def _resize(self, vm: str, disk: str) -> Response:
-        return _ok(self._machines.resize(vm, disk, int(_number("size", 0))))
+        return ok(self._machines.resize(vm, disk, int(number_in("size", 0))))
 
     def _merge(self, vm: str, disk: str) -> Response:
-        dependents = _body().get("dependents", [])
+        dependents = body_of().get("dependents", [])
         if not isinstance(dependents, list) or not all(isinstance(one, str) for one in dependents):
             raise Refused(400, "bad_request", "dependents is a list of paths")
-        return _ok(self._overlays.merge(vm, disk, _text("top"), _text("base"), dependents))
+        return ok(self._overlays.merge(vm, disk, text_in("top"), text_in("base"), dependents))
 
     def _snapshot_routes(self) -> list[tuple[str, str, View]]:
         snapshots = self._snapshots
         one = "/vms/<vm>/snapshots/<name>"
         return [
-            ("GET", "/vms/<vm>/snapshots", lambda vm: _ok(snapshots.all(vm))),
-            ("GET", one, lambda vm, name: _ok(snapshots.get(vm, name))),
+            ("GET", "/vms/<vm>/snapshots", lambda vm: ok(snapshots.all(vm))),
+            ("GET", one, lambda vm, name: ok(snapshots.get(vm, name))),
             ("PUT", one, self._snapshot),
             ("DELETE", one, lambda vm, name: _gone(snapshots.delete, vm, name)),
-            ("POST", f"{one}/revert", lambda vm, name: _ok(snapshots.revert(vm, name))),
-            ("PUT", "/vms/<vm>/register", lambda vm: _ok(snapshots.register(vm, _objects("snapshots")))),
+            ("POST", f"{one}/revert", lambda vm, name: ok(snapshots.revert(vm, name))),
+            ("PUT", "/vms/<vm>/register", lambda vm: ok(snapshots.register(vm, objects_in("snapshots")))),
         ]
 
     def _snapshot(self, vm: str, name: str) -> Response:
-        body = _body()
+        body = body_of()
         memory, quiesce = body.get("memory") is True, body.get("quiesce") is True
         made = self._snapshots.create(vm, name, memory=memory, quiesce=quiesce)
         self._exports.after("snapshot", vm)
-        return _ok(made)
-
-
-def _body() -> Body:
-    """The request's JSON object; an empty body is an empty object."""
-    try:
-        body = json.loads(request.get_data() or b"{}")
-    except ValueError as error:
-        raise Refused(400, "bad_request", "the body is not JSON") from error
-    if not isinstance(body, dict):
-        raise Refused(400, "bad_request", "the body is not a JSON object")
-    return body
-
-
-def _text(name: str) -> str:
-    value = _body().get(name)
-    if not isinstance(value, str) or not value:
-        raise Refused(400, "bad_request", f"{name} (text) is required")
-    return value
-
-
-def _paths(name: str) -> dict[str, str]:
-    value = _body().get(name)
-    if not isinstance(value, dict) or not all(str(path).startswith("/") for path in value.values()):
-        raise Refused(400, "bad_request", f"{name} is an object of disk id to absolute path")
-    return value
-
-
-def _objects(name: str) -> list[Body]:
-    value = _body().get(name)
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise Refused(400, "bad_request", f"{name} is a list of objects")
-    return value
-
-
-def _number(name: str, default: float) -> float:
-    value = _body().get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise Refused(400, "bad_request", f"{name} is a number that is not negative")
-    return float(value)
-
-
-def _ok(body: Any) -> Response:
-    return Response(json.dumps(body), content_type="application/json")
+        return ok(made)
 
 
 def _gone(remove: Callable[..., None], *what: object) -> Response:
     remove(*what)
-    return Response("", 204)
+    return gone()
 
 
 def _refusal(error: Refused) -> Response:

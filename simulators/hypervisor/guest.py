@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from .errors import Refused
 from .files import read_files, write_file
@@ -44,6 +45,7 @@ class Guest:
         rate: blocks per second that it writes by itself; 0 for none.
         frozen_until: when it thaws by itself, by ``clock``; None when it is not frozen.
         clock: seconds; only compared with ``frozen_until``.
+        mark: told disk, offset and length of each write before it happens.
 
     The newest generation is read back from the disks when the guest first writes, so a restarted
     simulator goes on where the killed one stopped.
@@ -57,8 +59,10 @@ class Guest:
         rate: float,
         frozen_until: float | None,
         clock: Callable[[], float],
+        mark: Callable[[str, int, int], None],
     ) -> None:
         self._vm = vm
+        self._mark = mark
         self._disks = list(disks)
         self._slots = min((disk.slots for disk in disks), default=0)
         self._layout = layout_of([disk.name for disk in disks], self._slots)
@@ -196,7 +200,7 @@ class Guest:
 
     def _medium(self, disk: GuestDisk) -> Medium:
         if disk.name not in self._media:
-            self._media[disk.name] = disk.address.open()
+            self._media[disk.name] = _Marked(disk.address.open(), partial(self._mark, disk.name))
         return self._media[disk.name]
 
     def _resume(self) -> int:
@@ -221,6 +225,23 @@ class Guest:
         self._media.clear()
         for medium in media:
             medium.close()
+
+
+class _Marked:
+    """A medium of which it is known where it was written to."""
+
+    def __init__(self, medium: Medium, mark: Callable[[int, int], None]) -> None:
+        self._medium = medium
+        self._mark = mark
+        self.size = medium.size
+        self.read = medium.read
+        self.flush = medium.flush
+        self.close = medium.close
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Marks, then writes: a mark too many costs time, one too few costs data."""
+        self._mark(offset, len(data))
+        self._medium.write(offset, data)
 
 
 def _read(medium: Medium, offset: int) -> Block | None:

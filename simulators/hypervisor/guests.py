@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from .checkpoints import Checkpoints
 from .defects import HypervisorDefects
 from .errors import Refused, failed, not_found
 from .guest import Guest, GuestDisk
@@ -26,6 +28,7 @@ class Guests:
         rules: of the hypervisor family.
         defects: what goes wrong.
         clock: seconds; the same after a restart.
+        checkpoints: what is told where guests write.
     """
 
     def __init__(
@@ -34,11 +37,13 @@ class Guests:
         rules: Personality,
         defects: HypervisorDefects,
         clock: Callable[[], float],
+        checkpoints: Checkpoints,
     ) -> None:
         self._records = records
         self._rules = rules
         self._defects = defects
         self._clock = clock
+        self._checkpoints = checkpoints
         self._guests: dict[str, Guest] = {}
         self._lock = threading.Lock()
 
@@ -66,7 +71,9 @@ class Guests:
             rate=machine["rate"],
             frozen_until=freeze["until"] if freeze else None,
             clock=self._clock,
+            mark=partial(self._checkpoints.mark, machine["id"]),
         )
+        self._checkpoints.load(machine["id"])
         with self._lock:
             self._guests[machine["id"]] = guest
         guest.start()
@@ -77,6 +84,7 @@ class Guests:
             guest = self._guests.pop(vm, None)
         if guest is not None:
             guest.stop()
+            self._checkpoints.save(vm)
 
     def get(self, vm: str) -> Guest:
         """The guest of a running VM, else 409."""
@@ -123,6 +131,8 @@ class Guests:
             until = self._clock() + (_FOR_EVER if self._defects.freeze_never_ends else timeout_s)
             self._records.put({"until": until}, "freeze", vm)
             guest.freeze(until)
+        if self._defects.failed_freeze_stays:
+            raise failed(f"the agent of VM {vm} froze the guest and then failed")
         if self._defects.take("agent_timeout"):
             raise Refused(504, "agent_timeout", f"the agent of VM {vm} did not answer in time")
         return self.state(vm)
@@ -130,7 +140,7 @@ class Guests:
     def thaw(self, vm: str) -> dict[str, Any]:
         """Thaws the guest; fine when it is not frozen."""
         guest = self._agent(vm)
-        if self._defects.thaw_ignored:
+        if self._defects.thaw_ignored or self._defects.failed_freeze_stays:
             return {"frozen": False, "generation": guest.generation}
         if self._defects.thaw_unfrozen_fails and not guest.frozen:
             raise failed("fsfreeze is limited up to 10 seconds")

@@ -186,7 +186,8 @@ class Hosts:
         return not self._defects.forget_in_use_allowed and look(*which)
 
     def _drop(self, host: str, kind: str, object_id: str) -> None:
-        self._records.delete("object", host, kind, object_id)
+        if not self._defects.forget_keeps_object:
+            self._records.delete("object", host, kind, object_id)
         if not self._defects.forget_leaves_device:
             self._records.delete("device", host, kind, object_id)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from .checkpoints import Checkpoints
 from .defects import HypervisorDefects
 from .errors import Refused, conflict, failed, not_found
 from .guest import DEFAULT_SLOTS
@@ -28,16 +30,24 @@ class Machines:
         records: the durable state.
         hosts: where they run.
         guests: what runs in them.
+        checkpoints: what is known of their disks' changes.
         rules: of the hypervisor family.
         defects: what goes wrong.
     """
 
     def __init__(
-        self, records: Records, hosts: Hosts, guests: Guests, rules: Personality, defects: HypervisorDefects
+        self,
+        records: Records,
+        hosts: Hosts,
+        guests: Guests,
+        checkpoints: Checkpoints,
+        rules: Personality,
+        defects: HypervisorDefects,
     ) -> None:
         self._records = records
         self._hosts = hosts
         self._guests = guests
+        self._checkpoints = checkpoints
         self._rules = rules
         self._defects = defects
         self._lock = threading.RLock()
@@ -99,6 +109,8 @@ class Machines:
             name: {**_without(disk, "defined"), "address": parse_address(disk["address"]).public()}
             for name, disk in machine["disks"].items()
         }
+        if self._defects.disk_size_stale:
+            disks = {name: {**disk, "size": disk["size"] // 2} for name, disk in disks.items()}
         return {
             **_without(machine, "defined", "reverting", "chains"),
             "disks": disks,
@@ -117,6 +129,7 @@ class Machines:
         with self.task(vm):
             if self.get(vm)["state"] == "running" or self._records.all("snapshot", vm):
                 raise Refused(409, "in_use", f"VM {vm} runs or has snapshots")
+            self._checkpoints.forget(vm)
             self._records.delete("vm", vm)
 
     @contextmanager
@@ -149,6 +162,7 @@ class Machines:
                 return self._shown_disk(vm, name)
             self._refuse_with_snapshots(vm)
             machine["disks"][name] = self._disk(machine, name, body)
+            self._checkpoints.look(vm, name, _image(machine["disks"][name]))
             self._change_disks(machine)
             return self._shown_disk(vm, name)
 
@@ -161,14 +175,19 @@ class Machines:
                     raise failed(f"VM {vm} has no disk {name}")
                 return
             self._refuse_with_snapshots(vm)
-            del machine["disks"][name]
+            job = self._records.get("backup", vm)
+            if job is not None and job["disk"] == name:
+                raise Refused(409, "in_use", f"disk {name} of VM {vm} is being backed up")
+            left = machine["disks"].pop(name)
+            _forget_images(machine, left)
             if self._defects.detach_returns_early:
                 self.save(machine)  # and the guest goes on with the disks that it has
             else:
                 self._change_disks(machine)
+            self._checkpoints.leave(vm, name, _image(left))
 
     def resize(self, vm: str, name: str, size: int) -> Body:
-        """Grows a file, or sees that a LUN has grown; a running guest sees it at once."""
+        """Grows a file, or sees that a LUN has grown; a running guest sees it, and writes to its new end."""
         with self.task(vm):
             machine = self.get(vm)
             disk = machine["disks"].get(name)
@@ -176,14 +195,20 @@ class Machines:
                 raise not_found("disk", f"{name} of VM {vm}")
             address = parse_address(disk["address"])
             found = check(address, None, None)[1]
-            if size < found:
+            if size < found and not self._defects.resize_shrinks:
                 raise Refused(400, "bad_request", f"disk {name} has {found} bytes and does not shrink")
+            self.look_at_images(vm)
             if isinstance(address, FileAddress):
                 os.truncate(address.path, size)
             elif size != found:
                 raise Refused(501, "unsupported", f"disk {name} is a LUN: its array makes it grow")
             disk["size"] = size
-            self.save(machine)
+            if not self._defects.resize_unseen:
+                disk["offset"], disk["slots"] = _region(disk["defined"], size)
+            self._change_disks(machine)
+            self.images_rest(vm)
+            if self._defects.checkpoint_ends_at_old_size:
+                self._checkpoints.end_at(vm, name, found)
             return self._shown_disk(vm, name)
 
     def _refuse_with_snapshots(self, vm: str) -> None:
@@ -257,6 +282,8 @@ class Machines:
         with self.task(vm):
             machine = self.get(vm)
             if machine["state"] == "running":
+                if self._defects.start_running_fails:
+                    raise conflict(f"VM {vm} is already running")
                 return self.show(vm)
             self._hosts.require_up(machine["host"])
             for disk in machine["disks"].values():
@@ -266,7 +293,23 @@ class Machines:
             self._power_on(machine)
         return self.show(vm)
 
+    def look_at_images(self, vm: str) -> None:
+        """Of a VM that is off: what is known of disks that somebody has changed is not true any more."""
+        machine = self.get(vm)
+        if machine["state"] != "running":
+            for name, disk in machine["disks"].items():
+                self._checkpoints.look(vm, name, _image(disk))
+
+    def images_rest(self, vm: str) -> None:
+        """Of a VM that is off: its images are now what is known of them."""
+        machine = self.get(vm)
+        if machine["state"] != "running":
+            for name, disk in machine["disks"].items():
+                self._checkpoints.rest(vm, name, _image(disk))
+
     def _power_on(self, machine: Body) -> None:
+        self.save(machine)  # with the images that it starts with
+        self.look_at_images(machine["id"])
         self.save({**machine, "state": "running"})
         self._guests.begin(machine)
 
@@ -274,6 +317,10 @@ class Machines:
         """Powers the VM off; fine when it is off. A frozen guest is 423 unless it is forced."""
         with self.task(vm):
             guest = self._guests.find(vm)
+            if self._defects.stop_stopped_fails and guest is None:
+                raise conflict(f"VM {vm} is not powered on")
+            if self._defects.stop_returns_early and not force:
+                return self.show(vm)
             if not force and guest is not None and guest.frozen:
                 raise Refused(423, "frozen", f"the guest of VM {vm} is frozen and does not shut down")
             self._power_off(vm)
@@ -284,12 +331,49 @@ class Machines:
         with self._records.together():
             self.save({**self.get(vm), "state": "stopped", "memory": ""})
             self._records.delete("freeze", vm)
+        self.images_rest(vm)
 
-    def host_gone(self, host: str) -> None:
-        """The VMs of a host that went away are off."""
-        for machine in self._records.all("vm"):
-            if machine["host"] == host and machine["state"] == "running":
-                self._power_off(machine["id"])
+    def migrate(self, vm: str, host: str) -> Body:
+        """Moves a running VM, with its memory, to a host that knows its disks; fine when it is there."""
+        with self.task(vm):
+            machine = self.get(vm)
+            if machine["host"] != host:
+                self._move(machine, host)
+            elif self._defects.migrate_again_fails:
+                raise conflict(f"VM {vm} is on host {host} already")
+            if self._defects.migrate_stops_guest:
+                self._guests.end(vm)
+            return self.show(vm)
+
+    def _move(self, machine: Body, host: str) -> None:
+        vm = machine["id"]
+        if machine["state"] != "running":
+            raise Refused(409, "not_running", f"VM {vm} is off: there is nothing to move live")
+        if self._records.get("backup", vm) is not None:
+            raise Refused(409, "busy", f"a disk of VM {vm} is being backed up")
+        try:
+            self._hosts.require_up(host)
+            for disk in machine["disks"].values():
+                self._address(host, {**disk, "host": host})
+        except Refused:
+            if self._defects.migrate_failure_stops:
+                self._power_off(vm)
+            raise
+        with self.stopped_guest(vm):
+            self.save({**self.get(vm), "host": host})
+
+    def host_gone(self, host: str, *, lost: bool) -> list[str]:
+        """The VMs of a host that went away are off; what their processes alone knew may be lost."""
+        running = [
+            machine["id"]
+            for machine in self._records.all("vm")
+            if machine["host"] == host and machine["state"] == "running"
+        ]
+        for vm in running:
+            self._power_off(vm)
+            if lost:
+                self._checkpoints.lose(vm)
+        return running
 
     def remember(self, vm: str, text: str) -> Body:
         """What the guest holds in its memory: gone with the power, back with a snapshot with memory."""
@@ -315,6 +399,31 @@ class Machines:
             machine = self.get(vm)
             if machine["state"] == "running":
                 self._guests.begin(machine)
+
+
+def _image(disk: Body) -> str:
+    """What tells whether a disk's image is the same and unchanged; "" where nobody knows."""
+    address = parse_address(disk["address"])
+    if not isinstance(address, FileAddress):
+        return ""
+    try:
+        found = Path(address.path).stat()
+    except FileNotFoundError:
+        return ""
+    return f"{address.path} {found.st_ino} {found.st_mtime_ns}"
+
+
+def _forget_images(machine: Body, disk: Body) -> None:
+    """What stands on what is known of a VM's disks: of those that it does not have nobody asks."""
+    root = _lowest(machine["chains"], str(disk["address"].get("path")))
+    known = machine["chains"]
+    machine["chains"] = {path: below for path, below in known.items() if _lowest(known, path) != root}
+
+
+def _lowest(chains: Mapping[str, str], path: str) -> str:
+    while path in chains:
+        path = chains[path]
+    return path
 
 
 def _without(body: Body, *names: str) -> Body:

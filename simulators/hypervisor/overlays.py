@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .checkpoints import Checkpoints
 from .copying import copy_sparse
+from .defects import HypervisorDefects
 from .errors import Refused, not_found
 from .guests import DEFAULT_FREEZE_S, Guests
 from .machines import Machines
@@ -29,12 +31,23 @@ class Overlays:
         records: the durable state.
         machines: the VMs.
         guests: what runs in them.
+        checkpoints: what is known of their disks' changes.
+        defects: what goes wrong.
     """
 
-    def __init__(self, records: Records, machines: Machines, guests: Guests) -> None:
+    def __init__(
+        self,
+        records: Records,
+        machines: Machines,
+        guests: Guests,
+        checkpoints: Checkpoints,
+        defects: HypervisorDefects,
+    ) -> None:
         self._records = records
         self._machines = machines
         self._guests = guests
+        self._checkpoints = checkpoints
+        self._defects = defects
 
     def recover(self) -> None:
         """Removes the overlays that a killed process was about to put in place."""
@@ -46,29 +59,61 @@ class Overlays:
         with self._machines.task(vm):
             machine = self._machines.get(vm)
             bases = {name: _path(_disk(machine, name)) for name in wanted}
-            if all(bases[name] == path for name, path in wanted.items()):
+            if self._in_place(machine, wanted):
                 return self._machines.show(vm)
-            if quiesce and machine["state"] == "running":
-                self._guests.freeze(vm, DEFAULT_FREEZE_S)
+            frozen = quiesce and machine["state"] == "running" and self._freeze(vm)
             try:
-                with self._machines.stopped_guest(vm):
-                    self._put_on(vm, wanted, bases)
+                self._put_on_at_once(vm, wanted, bases)
             finally:
-                if quiesce and machine["state"] == "running":
+                if frozen and not self._defects.overlay_leaves_frozen:
                     self._guests.thaw(vm)
             return self._machines.show(vm)
+
+    def _in_place(self, machine: Body, wanted: Mapping[str, str]) -> bool:
+        if any(_path(_disk(machine, name)) != path for name, path in wanted.items()):
+            return False
+        if self._defects.overlay_again_remakes:
+            for path in wanted.values():
+                copy_sparse(Path(machine["chains"][path]), Path(path))
+        return True
+
+    def _freeze(self, vm: str) -> bool:
+        try:
+            self._guests.freeze(vm, DEFAULT_FREEZE_S)
+        except Refused:
+            if self._defects.overlay_quiesce_skipped:
+                return False
+            raise
+        return True
+
+    def _put_on_at_once(self, vm: str, wanted: Mapping[str, str], bases: Mapping[str, str]) -> None:
+        steps = [dict([one]) for one in wanted.items()] if self._defects.overlay_without_cut else [wanted]
+        for step in steps:
+            with self._machines.stopped_guest(vm):
+                self._put_on(vm, step, bases)
+            if len(steps) > 1 and (guest := self._guests.find(vm)) is not None:
+                guest.write(len(wanted) + 1)
 
     def switch(self, vm: str, wanted: Mapping[str, str], bases: Mapping[str, str]) -> Body:
         """Puts a stopped VM's disks on new overlays over other images."""
         with self._machines.task(vm):
             machine = self._machines.get(vm)
-            if machine["state"] == "running":
+            if machine["state"] == "running" and not self._defects.switch_running_allowed:
                 raise Refused(409, "wrong_state", f"VM {vm} runs: stop it first")
             if set(wanted) != set(bases):
                 raise Refused(400, "bad_request", "overlays and bases name other disks")
-            if any(_path(_disk(machine, name)) != path for name, path in wanted.items()):
-                self._put_on(vm, wanted, bases)
+            if not self._in_place(machine, wanted):
+                self._checkpoints.forget(vm)
+                for step in self._steps(wanted):
+                    self._put_on(vm, step, bases)
             return self._machines.show(vm)
+
+    def _steps(self, wanted: Mapping[str, str]) -> list[Mapping[str, str]]:
+        """What is switched in one commit: all, if nothing is wrong."""
+        each = [dict([one]) for one in wanted.items()]
+        if self._defects.switch_first_only:
+            return list(each[:1])
+        return list(each) if self._defects.switch_one_by_one else [wanted]
 
     def _put_on(self, vm: str, wanted: Mapping[str, str], bases: Mapping[str, str]) -> None:
         """All of them, in one commit; a failure leaves no new file."""
@@ -91,7 +136,8 @@ class Overlays:
                 _set_image(disk, path, machine)
             self._machines.save(machine)
         finally:
-            self._drop_unused(making)
+            if not self._defects.overlay_failure_leaves_files:
+                self._drop_unused(making)
 
     def _drop_unused(self, making: Body) -> None:
         chains = self._machines.get(making["vm"])["chains"]
@@ -108,18 +154,26 @@ class Overlays:
             chains = machine["chains"]
             between = _between(chains, top, base)
             if between is None or not Path(top).exists():
+                if self._defects.merge_again_copies and Path(top).exists():
+                    copy_sparse(Path(top), Path(base))
+                return self._machines.show(vm)
+            if self._defects.merge_side_ignored and base not in _live_chain(machine, disk):
                 return self._machines.show(vm)
             _refuse_others(chains, base, between)
             with self._machines.stopped_guest(vm):
-                staged = Path(f"{base}.merging")
-                copy_sparse(Path(top), staged)
-                staged.rename(base)
-                _move_up(chains, top, base, {*dependents, *_live_chain(machine, disk)})
+                if not self._defects.merge_loses_bytes:
+                    staged = Path(f"{base}.merging")
+                    copy_sparse(Path(top), staged)
+                    staged.rename(base)
+                others = () if self._defects.merge_forgets_dependents else dependents
+                _move_up(chains, top, base, {*others, *_live_chain(machine, disk)})
                 if _path(disk) == top:
                     _set_image(disk, base, machine)
                 for merged in between:
                     chains.pop(merged, None)
                 self._machines.save(machine)
+            if self._defects.merge_stops_guest:
+                self._guests.end(vm)
             return self._machines.show(vm)
 
 

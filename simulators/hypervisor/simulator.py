@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..serving import HttpSimulator
 from .app import HypervisorApp
+from .backups import Backups
+from .checkpoints import Checkpoints
 from .defects import HypervisorDefects
 from .exports import DESIGNS, Exports
 from .guests import Guests
@@ -61,6 +63,7 @@ class HypervisorSimulator(HttpSimulator):
         self._clock = clock
         self._records: Records | None = None
         self._guests: Guests | None = None
+        self._backups: Backups | None = None
         self._stopping = threading.Event()
 
     def application(self) -> WSGIApplication:
@@ -68,22 +71,38 @@ class HypervisorSimulator(HttpSimulator):
         self._stopping.clear()
         self._records = Records(self.state / "cluster.sqlite")
         hosts = Hosts(self._records, self._rules, self.defects, self.state / "decoys")
-        guests = Guests(self._records, self._rules, self.defects, self._clock)
-        machines = Machines(self._records, hosts, guests, self._rules, self.defects)
+        checkpoints = Checkpoints(self._records, self.defects)
+        guests = Guests(self._records, self._rules, self.defects, self._clock, checkpoints)
+        machines = Machines(self._records, hosts, guests, checkpoints, self._rules, self.defects)
         store = self.state / "snapshots"
         snapshots = VmSnapshots(
-            self._records, machines, guests, self._rules, self.defects, store, self._stopping
+            self._records, machines, guests, checkpoints, self._rules, self.defects, store, self._stopping
         )
         snapshots.recover()
-        overlays = Overlays(self._records, machines, guests)
+        overlays = Overlays(self._records, machines, guests, checkpoints, self.defects)
         overlays.recover()
         exports = Exports(self._records, machines, store, self.state / "exports", self._export)
         exports.recover()
-        self._guests = guests
+        backups = self._open_backups(machines, guests, checkpoints)
+        self._guests, self._backups = guests, backups
         machines.resume()
         return HypervisorApp(
-            self._rules, hosts, machines, guests, snapshots, overlays, exports, self.defects
+            self._rules, hosts, machines, guests, snapshots, overlays, exports, backups, self.defects
         ).flask()
+
+    def _open_backups(self, machines: Machines, guests: Guests, checkpoints: Checkpoints) -> Backups:
+        assert self._records is not None  # noqa: S101 - opened just before
+        backups = Backups(
+            self._records,
+            machines,
+            guests,
+            checkpoints,
+            self._rules,
+            self.defects,
+            self.state / "backups",
+        )
+        backups.recover()
+        return backups
 
     def stop(self) -> None:
         """Ends hanging requests too."""
@@ -91,7 +110,10 @@ class HypervisorSimulator(HttpSimulator):
         super().stop()
 
     def close_state(self) -> None:
-        """Ends the guests of this process and closes the records."""
+        """Ends the servers and guests of this process and closes the records."""
+        if self._backups is not None:
+            self._backups.close()
+            self._backups = None
         if self._guests is not None:
             self._guests.close()
             self._guests = None

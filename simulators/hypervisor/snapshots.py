@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from .checkpoints import Checkpoints
 from .copying import copy_sparse, sync_directory
 from .defects import HypervisorDefects
 from .errors import Refused, conflict, failed, not_found
@@ -33,6 +34,7 @@ class VmSnapshots:
         records: the durable state.
         machines: the VMs.
         guests: what runs in them.
+        checkpoints: what is known of their disks' changes.
         rules: of the hypervisor family.
         defects: what goes wrong.
         store: directory of the copies: <vm>/<snapshot>/<disk>.
@@ -44,6 +46,7 @@ class VmSnapshots:
         records: Records,
         machines: Machines,
         guests: Guests,
+        checkpoints: Checkpoints,
         rules: Personality,
         defects: HypervisorDefects,
         store: Path,
@@ -52,6 +55,7 @@ class VmSnapshots:
         self._records = records
         self._machines = machines
         self._guests = guests
+        self._checkpoints = checkpoints
         self._rules = rules
         self._defects = defects
         self._store = store
@@ -99,7 +103,8 @@ class VmSnapshots:
                 with self._cut(machine, quiesce=quiesce) as generation:
                     self._copy_disks(machine, snapshot)
             except BaseException:
-                self._remove(snapshot)
+                if not self._defects.snapshot_failure_leaves_part:
+                    self._remove(snapshot)
                 raise
             return self._finish(snapshot, generation)
 
@@ -198,6 +203,8 @@ class VmSnapshots:
     def revert(self, vm: str, name: str) -> Body:
         """Puts all disks back, and with memory the running state; the snapshot becomes current."""
         with self._machines.task(vm):
+            if self._defects.revert_missing_succeeds and self._records.get("snapshot", vm, name) is None:
+                return {}
             snapshot = self.get(vm, name)
             if not snapshot["registered"]:
                 raise not_found("snapshot", f"{name} in the register of VM {vm}")
@@ -208,8 +215,12 @@ class VmSnapshots:
             if self._defects.revert_does_nothing:
                 return snapshot
             with self._machines.stopped_guest(vm):
+                if not self._defects.checkpoints_survive_revert:
+                    self._checkpoints.forget(vm)
                 self._machines.save({**machine, "reverting": name})
                 self._put_back(self._machines.get(vm), snapshot)
+            if self._defects.checkpoints_survive_revert:
+                self._machines.images_rest(vm)
             return self.get(vm, name)
 
     def _put_back(self, machine: Body, snapshot: Body) -> None:
@@ -251,9 +262,12 @@ class VmSnapshots:
                 self.get(vm, name)
             for snapshot in self.all(vm):
                 one = wanted.get(snapshot["id"])
+                if one is None and self._defects.metadata_drop_deletes:
+                    self._remove(snapshot)
+                    continue
                 told: Body = {"registered": one is not None, "current": bool(one and one.get("current"))}
                 if one is not None:
-                    told["parent"] = one.get("parent")
+                    told["parent"] = None if self._defects.metadata_loses_parents else one.get("parent")
                 self._records.put({**snapshot, **told}, "snapshot", vm, snapshot["id"])
             return self.all(vm)
 

@@ -36,11 +36,11 @@ def raw(path: Path) -> FileLocation:
     return FileLocation(path=path, format="raw")
 
 
-def test_only_kvm_has_overlays(tmp_path, cloud):
+def test_only_kvm_has_overlays_and_backups(tmp_path, cloud):
     """The others say so before anybody tries."""
     assert cloud.driver.unavailable(call()) == {}
     with SimulatedCloud(tmp_path / "other", personality="Hyperv") as other:
-        assert set(other.driver.unavailable(call())) == {Capability.OVERLAYS}
+        assert set(other.driver.unavailable(call())) == {Capability.OVERLAYS, Capability.BACKUPS}
 
 
 def test_power_twice(cloud):
