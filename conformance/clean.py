@@ -2,7 +2,8 @@
 
     newest first:  grant -> snapshot -> clone -> volume -> prefix      removed, then looked for, then "done"
                    released: adopted again -> volume
-                   thaw -> detach -> forget -> files of the objects
+                   backup and checkpoint -> thaw -> moved home -> on or off as it was
+                   -> detach -> forget -> files of the objects
 
 One path for both, so that each run of the suite tests what a vendor needs after kill -9.
 """
@@ -19,6 +20,7 @@ from ..core.paging import all_pages
 from ..core.plugins import kind_of, load_driver
 from ..core.pool import Pool, open_pool
 from ..core.spi import (
+    Backups,
     Call,
     Conflict,
     GuestState,
@@ -26,11 +28,14 @@ from ..core.spi import (
     ImageStoreDriver,
     Introduced,
     InvalidArgument,
+    MigratesVms,
     NotFound,
     ObjectKind,
+    PowersVms,
     StorageError,
     Unsupported,
     VmRef,
+    VmState,
     VolumeSpec,
 )
 from ..core.store import Store, open_store
@@ -284,10 +289,45 @@ def _host_snapshot(intent: Intent, place: Place) -> str:
 
 def _frozen(intent: Intent, place: Place) -> str:
     driver, vm = _hypervisor(place), VmId(intent.id)
-    with suppress(NotFound, Unsupported):  # a VM that was stopped meanwhile is not frozen
+    with suppress(NotFound, Unsupported):
+        if driver.vm_state(vm, _call()) is not VmState.RUNNING:
+            return ""  # what is off is not frozen
         driver.thaw(vm, _call())
         if driver.guest_state(vm, _call()) is GuestState.FROZEN:
             return f"the guest of {vm} is still frozen after a thaw that succeeded"
+    return ""
+
+
+def _power(intent: Intent, place: Place) -> str:
+    driver, vm = _hypervisor(place), VmId(intent.id)
+    if driver.vm_state(vm, _call()) == intent.scope or not isinstance(driver, PowersVms):
+        return ""
+    if intent.scope == VmState.STOPPED:
+        driver.stop_vm(vm, _call(), force=True)
+    else:
+        driver.start_vm(vm, _call())
+    state = driver.vm_state(vm, _call())
+    return f"VM {vm} is {state}, and was {intent.scope}" * (state != intent.scope)
+
+
+def _moved(intent: Intent, place: Place) -> str:
+    driver = _hypervisor(place)
+    if isinstance(driver, MigratesVms):
+        driver.migrate_vm(VmId(intent.id), HostId(intent.scope), _call())
+    return ""
+
+
+def _backup(intent: Intent, place: Place) -> str:
+    """End it, if it runs, and take its checkpoint away; the disk was the run's own, so no other's ends."""
+    driver = _hypervisor(place)
+    vm, _, device = intent.scope.partition(" ")
+    if not isinstance(driver, Backups):
+        return ""
+    with suppress(NotFound, Unsupported):  # where backups are unavailable none was begun
+        driver.end_backup(VmId(vm), device, _call(), keep=False)
+        driver.delete_checkpoint(VmId(vm), device, intent.id, _call())
+        left = {one.name for one in driver.checkpoints(VmId(vm), _call())}
+        return f"checkpoint {intent.id} of VM {vm} is still told after a delete" * (intent.id in left)
     return ""
 
 
@@ -314,6 +354,9 @@ _REMOVERS: Mapping[Kind, Callable[[Intent, Place], str]] = {
     Kind.ATTACHED: _attached,
     Kind.HOST_SNAPSHOT: _host_snapshot,
     Kind.FROZEN: _frozen,
+    Kind.POWER: _power,
+    Kind.MOVED: _moved,
+    Kind.BACKUP: _backup,
     Kind.OBJECTS: _objects,
 }
 

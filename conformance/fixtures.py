@@ -22,7 +22,7 @@ from ..core.access import Mover
 from ..core.journal import Journal
 from ..core.mover import mover_host
 from ..core.pool import Pool
-from ..core.spi import StorageError
+from ..core.spi import Call, HypervisorDriver, StorageError
 from ..core.store import Store, open_store
 from ..simulators.faults.http import HttpProxy
 from ..transfer_objects.ids import new_id
@@ -33,7 +33,7 @@ from .host_lab import HostLab, HostSettings
 from .lab import DEEP_SECONDS, Lab, Notes
 from .leaks import Audit
 from .ledger import Ledger, default_directory
-from .model import Outcome, Result
+from .model import Check, Outcome, Result
 from .probe import Probed, probe
 from .recording import (
     ARCHIVE,
@@ -202,7 +202,7 @@ def lab(
     prefix, recorder.check = f"{recorder.ledger.prefix}{new_id()[:4]}", found.id
     workdir: Path = request.getfixturevalue("workdir")
     if found.kinds == ("hypervisor",):
-        yield from _host_lab(suite, recorder, secrecy, audit, prefix, found.id)
+        yield from _host_lab(suite, recorder, secrecy, audit, found, prefix, notes)
         return
     if found.kinds == ("image-store",):
         open_one = partial(_second_store, suite, recorder)
@@ -232,17 +232,34 @@ def lab(
 
 
 def _host_lab(
-    suite: SuiteSettings, recorder: Recorder, secrecy: Secrecy, audit: Audit, prefix: str, check: str
+    suite: SuiteSettings,
+    recorder: Recorder,
+    secrecy: Secrecy,
+    audit: Audit,
+    found: Check,
+    prefix: str,
+    notes: Notes,
 ) -> Iterator[HostLab]:
     place = HostSettings.of(suite.hypervisor)
     with closing(open_recorded_hypervisor(suite, recorder)) as driver:
+        _skip_what_hosts_lack(driver, found, place)
         try:
-            with HostLab.open(driver, place, prefix) as lab:
+            with HostLab.open(driver, place, prefix, notes) as lab:
                 yield lab
         except StorageError as error:
-            audit.found_on_host(check, f"{type(error).__name__}: {error.message}")
-        secrecy.after_check(check)
-        audit.after_check(check, Place(hypervisor=driver))
+            audit.found_on_host(found.id, f"{type(error).__name__}: {error.message}")
+        secrecy.after_check(found.id)
+        audit.after_check(found.id, Place(hypervisor=driver))
+
+
+def _skip_what_hosts_lack(driver: HypervisorDriver[Any], found: Check, place: HostSettings) -> None:
+    needs: tuple[Any, ...] = found.needs  # each is a mix-in, which has `provides`
+    lacking = [f"not declared: {m.__name__}" for m in needs if not isinstance(driver, m)]
+    if needs and not lacking:
+        missing = driver.unavailable(Call.within(place.patience))
+        lacking = [f"not available: {missing[m.provides]}" for m in needs if m.provides in missing]
+    if lacking:
+        pytest.skip("; ".join(lacking))
 
 
 def _second_pool(

@@ -1,7 +1,7 @@
 """What a hypervisor check works with: the opened driver, a host, two test VMs, and objects to introduce.
 
-    suite ── writes and reads ──> <objects>/<id>.raw <── the host reaches it under the same path
-      │                                   ▲
+    suite ── writes and reads ──> <objects>/<id>.<format> <── the host reaches it under the same path
+      │                                     ▲
       └─ introduce, attach ──> host ──> VM: its guest writes to every disk that it has
 
 The vendor prepares, once (docs/conformance.md):
@@ -11,32 +11,33 @@ The vendor prepares, once (docs/conformance.md):
                 disk that is attached, into the disk's last 256 KiB, ten blocks a second at least.
     stopped_vm  is off.
 
-The rest of an object is the suite's, and holds its own pattern (`pattern.py`). So it can be seen from
-outside, without a word of the hypervisor's, which bytes a guest or a snapshot has touched.
+The rest of an object is the suite's, and holds its own pattern (`pattern.py`, `host_objects.py`). So it
+can be seen from outside, without a word of the hypervisor's, which bytes a guest or a snapshot has touched.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ..core.plugins import load_driver
 from ..core.spi import (
     Call,
-    FileLocation,
+    DiskFormat,
     GuestState,
     HypervisorDriver,
     Introduced,
     Introduction,
     InvalidArgument,
     ObjectKind,
+    PowersVms,
     StorageError,
     Unsupported,
     VmState,
@@ -44,17 +45,15 @@ from ..core.spi import (
 )
 from ..transfer_objects.errors import did_you_mean
 from ..transfer_objects.ids import HostId, VmId, VmSnapshotId, new_id
-from . import pattern
-from .lab import must, not_applicable
+from .host_objects import TestObject, missing_tools
+from .lab import Notes, must, not_applicable
 
-OBJECT_SIZE = 2**20
-GUEST_AREA = 256 * 1024  # bytes at an object's end that are the guest's
-_STRIDE = 64 * 1024
 _PATIENCE = 60.0  # seconds
 _POLL = 0.02  # seconds
 _WATCH = 0.5  # seconds in which a guest that writes has written
 _TEXTS = ("host", "vm", "stopped_vm", "objects")
-_KEYS = (*_TEXTS, "patience")
+_FORMATS = ("raw", "qcow2")
+_KEYS = (*_TEXTS, "patience", "format", "second_host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +66,8 @@ class HostSettings:
         stopped_vm: is off.
         objects: directory that the suite writes to and the host reaches under the same path.
         patience: seconds that one call of the driver may take, and a guest to write again.
+        format: of the objects and overlays that are made.
+        second_host: where `vm` may be moved to; "" for nowhere.
     """
 
     host: HostId
@@ -74,6 +75,8 @@ class HostSettings:
     stopped_vm: VmId
     objects: Path
     patience: float = _PATIENCE
+    format: DiskFormat = "raw"
+    second_host: HostId = HostId("")
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Self:
@@ -91,13 +94,27 @@ class HostSettings:
         patience = table.get("patience", _PATIENCE)
         if type(patience) not in (int, float) or patience <= 0:
             raise InvalidArgument("[hypervisor]: patience is a number of seconds above 0")
+        second = table.get("second_host", "")
+        if not isinstance(second, str) or second == host:
+            raise InvalidArgument("[hypervisor]: second_host is another host than host")
         return cls(
             host=HostId(host),
             vm=VmId(vm),
             stopped_vm=VmId(stopped_vm),
             objects=Path(objects),
             patience=patience,
+            format=_format(table.get("format", "raw")),
+            second_host=HostId(second),
         )
+
+
+def _format(value: object) -> DiskFormat:
+    if value not in _FORMATS:
+        raise InvalidArgument(f"[hypervisor]: format is one of {', '.join(_FORMATS)}, not {value!r}")
+    form: DiskFormat = "qcow2" if value == "qcow2" else "raw"
+    if missing := missing_tools(form):
+        raise InvalidArgument(f"[hypervisor]: format = 'qcow2' needs {', '.join(missing)} on this machine")
+    return form
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:
@@ -107,48 +124,6 @@ def _text(table: Mapping[str, Any], key: str) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestObject:
-    """A raw file with the suite's pattern, to be introduced."""
-
-    __test__ = False  # not a test class, whatever its name begins with
-
-    id: str
-    path: Path
-    size: int = OBJECT_SIZE
-
-    @property
-    def identity(self) -> str:
-        """What a host must find on it."""
-        return os.path.realpath(self.path)
-
-    def write(self, generation: int) -> None:
-        """Put blocks of `generation` into the suite's part."""
-        with self.path.open("r+b") as file:
-            for at in range(0, self.size - GUEST_AREA, _STRIDE):
-                file.seek(at)
-                file.write(pattern.block(self.id, at, generation))
-            file.flush()
-            os.fsync(file.fileno())
-
-    def judge(self, generation: int) -> None:
-        """Fail with the first thing that is wrong with the suite's part."""
-        must(self.path.exists(), f"the data of {self.id} is GONE: {self.path} is no longer there")
-        with self.path.open("rb") as file:
-            for at in range(0, self.size - GUEST_AREA, _STRIDE):
-                file.seek(at)
-                data = file.read(pattern.BLOCK)
-                must(len(data) == pattern.BLOCK, f"the data of {self.id} ends at {at + len(data)} bytes")
-                wrong = pattern.difference(data, self.id, at, generation)
-                must(not wrong, f"object {self.id}: {wrong}")
-
-    def guest_part(self) -> bytes:
-        """Return the guest's part: it changes when the guest writes."""
-        with self.path.open("rb") as file:
-            file.seek(self.size - GUEST_AREA)
-            return file.read()
-
-
 @dataclass(slots=True, kw_only=True)
 class HostLab:
     """One check's workplace on a hypervisor. What it makes is undone at the end, the last first."""
@@ -156,17 +131,20 @@ class HostLab:
     driver: HypervisorDriver[Any]
     place: HostSettings
     prefix: str
+    notes: Notes
     _undo: dict[tuple[str, ...], Callable[[], None]] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
-    def open(cls, driver: HypervisorDriver[Any], place: HostSettings, prefix: str) -> Iterator[Self]:
+    def open(
+        cls, driver: HypervisorDriver[Any], place: HostSettings, prefix: str, notes: Notes | None = None
+    ) -> Iterator[Self]:
         """See that the vendor's preparations are there, and undo everything at the end.
 
         Raises:
             InvalidArgument: host or VMs are not as the configuration says.
         """
-        lab = cls(driver=driver, place=place, prefix=prefix)
+        lab = cls(driver=driver, place=place, prefix=prefix, notes=notes or Notes(random=Random(0), seed=0))  # noqa: S311 - must repeat
         lab._look()
         try:
             yield lab
@@ -179,8 +157,9 @@ class HostLab:
     def _look(self) -> None:
         place = self.place
         hosts = {host.id for host in self.driver.list_hosts(self.call())}
-        if place.host not in hosts:
-            raise InvalidArgument(f"[hypervisor]: host {place.host!r} is not one of {sorted(hosts)}")
+        for wanted_host in filter(None, (place.host, place.second_host)):
+            if wanted_host not in hosts:
+                raise InvalidArgument(f"[hypervisor]: host {wanted_host!r} is not one of {sorted(hosts)}")
         for vm, wanted in ((place.vm, VmState.RUNNING), (place.stopped_vm, VmState.STOPPED)):
             state = self.driver.vm_state(vm, self.call())
             if state is not wanted:
@@ -192,22 +171,36 @@ class HostLab:
 
     # -- objects ---------------------------------------------------------------------------------------
 
-    def object(self, generation: int = 1, *, size: int = OBJECT_SIZE) -> TestObject:
+    def object(self, generation: int = 1) -> TestObject:
         """Make an object that no host knows yet."""
         name = new_id(self.prefix)[:64]
-        made = TestObject(id=name, path=self.place.objects / f"{name}.raw", size=size)
-        self._undo["object", name] = partial(made.path.unlink, missing_ok=True)
-        with made.path.open("xb") as file:
-            file.truncate(size)
+        form = self.place.format
+        made = TestObject(id=name, path=self.place.objects / f"{name}.{form}", format=form)
+        self._undo["object", name] = partial(self._remove_files, name)
+        made.make()
         made.write(generation)
         return made
+
+    def _remove_files(self, name: str) -> None:
+        """Remove an object's image with all links and overlays, whatever VMs have let go of by now."""
+        for path in self.place.objects.glob(f"{name}*"):
+            path.unlink(missing_ok=True)
 
     def link_to(self, what: TestObject) -> Path:
         """Make another path to an object."""
         link = what.path.with_suffix(".link")
-        self._undo["link", what.id] = partial(link.unlink, missing_ok=True)
         link.symlink_to(what.path)
         return link
+
+    def overlay(self, of: TestObject, *, reachable: bool = True) -> TestObject:
+        """Return the object as an overlay will hold it that is yet to be made.
+
+        Args:
+            of: the object.
+            reachable: or in a directory that is not there.
+        """
+        name = f"{of.id}-{new_id()[:8]}.{of.format}"
+        return of.at(self.place.objects / (name if reachable else f"{of.id}-nowhere/{name}"))
 
     def introduction(self, what: TestObject, **changes: Any) -> Introduction:
         """Return the true introduction of an object, or one with some fields changed."""
@@ -215,7 +208,7 @@ class HostLab:
             "kind": ObjectKind.VOLUME,
             "object_id": what.id,
             "host": self.place.host,
-            "location": FileLocation(path=what.path, format="raw"),
+            "location": what.location,
             "identity": what.identity,
             "size": what.size,
         }
@@ -223,16 +216,18 @@ class HostLab:
 
     def introduce(self, what: TestObject, **changes: Any) -> Introduced:
         """Introduce an object; it is forgotten at the end."""
-        self._undo.setdefault(("introduced", what.id), partial(self._forget, what))
-        return self.driver.introduce(self.introduction(what, **changes), self.call())
+        true = self.introduction(what, **changes)
+        self._undo.setdefault(("introduced", what.id, true.host), partial(self._forget, what, true.host))
+        return self.driver.introduce(true, self.call())
 
-    def forget(self, what: TestObject) -> None:
+    def forget(self, what: TestObject, host: HostId | None = None) -> None:
         """Forget an object."""
-        self._forget(what)
-        self._undo.pop(("introduced", what.id), None)
+        where = host or self.place.host
+        self._forget(what, where)
+        self._undo.pop(("introduced", what.id, where), None)
 
-    def _forget(self, what: TestObject) -> None:
-        self.driver.forget(ObjectKind.VOLUME, what.id, self.place.host, self.call())
+    def _forget(self, what: TestObject, host: HostId) -> None:
+        self.driver.forget(ObjectKind.VOLUME, what.id, host, self.call())
 
     def attach(self, vm: VmId, disk: Introduced) -> str:
         """Attach; it is detached at the end."""
@@ -247,12 +242,14 @@ class HostLab:
     def _detach(self, vm: VmId, disk: Introduced) -> None:
         self.driver.detach(vm, disk, self.call())
 
-    def disks(self, vm: VmId, count: int) -> list[TestObject]:
-        """Make, introduce and attach so many objects."""
+    def attached(self, vm: VmId, count: int) -> dict[str, TestObject]:
+        """Make, introduce and attach so many objects; returns them by their devices."""
         made = [self.object() for _ in range(count)]
-        for one in made:
-            self.attach(vm, self.introduce(one))
-        return made
+        return {self.attach(vm, self.introduce(one)): one for one in made}
+
+    def disks(self, vm: VmId, count: int) -> list[TestObject]:
+        """Do the same where the devices do not matter."""
+        return list(self.attached(vm, count).values())
 
     # -- guests ----------------------------------------------------------------------------------------
 
@@ -261,10 +258,10 @@ class HostLab:
         before = what.guest_part()
         return self.until(lambda: what.guest_part() != before, self.place.patience)
 
-    def guest_rests(self, what: TestObject) -> bool:
-        """Tell whether an object keeps its bytes for as long as a guest that writes needs for some blocks."""
-        before = what.guest_part()
-        return not self.until(lambda: what.guest_part() != before, _WATCH)
+    def guest_rests(self, *what: TestObject) -> bool:
+        """Tell whether objects keep their bytes for as long as a guest that writes needs for some blocks."""
+        before = [one.guest_part() for one in what]
+        return not self.until(lambda: [one.guest_part() for one in what] != before, _WATCH)
 
     def until(self, true: Callable[[], bool], seconds: float) -> bool:
         """Look until something is true, for so long at most."""
@@ -288,6 +285,18 @@ class HostLab:
     def guest_state(self) -> GuestState:
         """Ask the running VM's guest."""
         return self.driver.guest_state(self.place.vm, self.call())
+
+    # -- power ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the stopped VM, for a driver that can; its power is cut at the end."""
+        self._undo.setdefault(("power",), self._cut_power)
+        cast("PowersVms", self.driver).start_vm(self.place.stopped_vm, self.call())
+
+    def _cut_power(self) -> None:
+        vm = self.place.stopped_vm
+        if self.driver.vm_state(vm, self.call()) is not VmState.STOPPED:
+            cast("PowersVms", self.driver).stop_vm(vm, self.call(), force=True)
 
     # -- VM snapshots ----------------------------------------------------------------------------------
 

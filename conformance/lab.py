@@ -202,3 +202,13 @@ def refused(*classes: type[StorageError]) -> Iterator[None]:
     except StorageError as error:
         raise ContractBroken(f"expected {names}, got {type(error).__name__}: {error.message}") from error
     raise ContractBroken(f"expected {names}, but the call succeeded")
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Expect an error of the taxonomy, whichever: what it leaves behind is what the check is about."""
+    try:
+        yield
+    except StorageError:
+        return
+    raise ContractBroken("expected an error, but the call succeeded")

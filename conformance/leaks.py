@@ -52,6 +52,9 @@ _LEAK_OF: Mapping[Kind, str] = {
     Kind.ATTACHED: _ON_HOSTS,
     Kind.HOST_SNAPSHOT: _ON_HOSTS,
     Kind.FROZEN: _ON_HOSTS,
+    Kind.POWER: _ON_HOSTS,
+    Kind.MOVED: _ON_HOSTS,
+    Kind.BACKUP: _ON_HOSTS,
     Kind.OBJECTS: _ON_HOSTS,
 }
 
@@ -66,7 +69,11 @@ RUN_CHECKS: tuple[Check, ...] = (
     _run_check(_SNAPSHOTS, "any.gone", "Every snapshot of the run is gone after its delete."),
     _run_check(_GRANTS, "acl.revoke-proven", "No host of the run has access after its grant was revoked."),
     _run_check(_KEYS, "any.gone", "No key of the run is left on the store after its delete."),
-    _run_check(_ON_HOSTS, "forget.no-trace", "Nothing of the run is left on a host, and no guest frozen."),
+    _run_check(
+        _ON_HOSTS,
+        "forget.no-trace",
+        "Nothing of the run is left on a host, and each VM is as it was.",
+    ),
     _run_check(_CLAIMS, "any.taxonomy", "What an error says was not applied is not on the backend."),
     _run_check(CANARY, "any.secrets", "No secret shows in an error, a log, a file, a process list."),
     _run_check(THREADS, "drv.close-all", "After close no thread that the driver started is left."),

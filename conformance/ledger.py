@@ -59,6 +59,9 @@ class Kind(StrEnum):
     ATTACHED = "attached"
     HOST_SNAPSHOT = "host-snapshot"
     FROZEN = "frozen"
+    POWER = "power"
+    MOVED = "moved"
+    BACKUP = "backup"
     OBJECTS = "objects"
 
 
@@ -71,7 +74,9 @@ class Intent:
             for hosts begin with.
         scope: the host of a grant, VM and members of a VM snapshot, the store of a prefix or key; size of
             what was released, which released volume was adopted; kind and host of what was introduced, VM,
-            host and path of what was attached, VM of a host's snapshot, directory of objects for hosts.
+            host and path of what was attached, VM of a host's snapshot, directory of objects for hosts; the
+            state that a VM is to have, the host that it is to be on; VM and device of a backup, whose
+            checkpoint is the id.
     """
 
     kind: Kind

@@ -19,26 +19,32 @@ class Profile:
     """A set of check groups under a name and a version of its own.
 
     Attributes:
-        needs: the capability that it is about. Some checks of `inc` hold without changed blocks, since
-            an increment falls back to a full: nobody may claim increments for that.
+        needs: the capabilities that it is about, of which a driver of each kind has one. Some checks of
+            `inc` hold without changed blocks, since an increment falls back to a full: nobody may claim
+            increments for that.
     """
 
     name: str
     title: str
     groups: tuple[str, ...]
-    needs: Capability | None = None
+    needs: tuple[Capability, ...] = ()
     version: str = "1.0"
 
 
 CORE = Profile(name="core", title="Core", groups=())
 PROFILES: tuple[Profile, ...] = (
     CORE,
-    Profile(name="snapshots", title="Snapshots", groups=("snap",), needs=Capability.SNAPSHOTS),
-    Profile(name="archive", title="Archive", groups=("arc",), needs=Capability.SNAPSHOTS),
-    Profile(name="incremental", title="Incremental", groups=("inc",), needs=Capability.CHANGED_BLOCKS),
-    Profile(name="access", title="Access", groups=("acl",), needs=Capability.ACCESS_CONTROL),
-    Profile(name="capacity", title="Capacity", groups=("cap",), needs=Capability.CAPACITY),
-    Profile(name="qos", title="QoS", groups=("qos",), needs=Capability.QOS),
+    Profile(name="snapshots", title="Snapshots", groups=("snap",), needs=(Capability.SNAPSHOTS,)),
+    Profile(name="archive", title="Archive", groups=("arc",), needs=(Capability.SNAPSHOTS,)),
+    Profile(
+        name="incremental",
+        title="Incremental",
+        groups=("inc",),
+        needs=(Capability.CHANGED_BLOCKS, Capability.BACKUPS),
+    ),
+    Profile(name="access", title="Access", groups=("acl",), needs=(Capability.ACCESS_CONTROL,)),
+    Profile(name="capacity", title="Capacity", groups=("cap",), needs=(Capability.CAPACITY,)),
+    Profile(name="qos", title="QoS", groups=("qos",), needs=(Capability.QOS,)),
     Profile(name="vm-snapshots", title="VM snapshots", groups=("vmsnap",)),
 )
 
@@ -87,7 +93,7 @@ def _word(profile: Profile, verdict: Verdict, outcomes: Sequence[Outcome]) -> st
     unclaimed = {Result.REFUSED, Result.NOT_APPLICABLE}
     if any(o.result in (Result.FAIL, Result.ERROR) for o in musts):
         return "not conformant"
-    lacking = profile.needs is not None and profile.needs not in verdict.capabilities
+    lacking = bool(profile.needs) and not set(profile.needs) & set(verdict.capabilities)
     if lacking or (musts and all(o.result in unclaimed for o in musts)):
         return "refused"
     return "conformant" if holds(musts) and verdict.tier_decides and not is_open(musts) else "incomplete"

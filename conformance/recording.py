@@ -26,6 +26,7 @@ from ..core.redact import secrets_of
 from ..core.spi import (
     AccessControl,
     Adopts,
+    Backups,
     Busy,
     ClonesVolume,
     Conflict,
@@ -33,13 +34,17 @@ from ..core.spi import (
     HypervisorDriver,
     ImageStoreDriver,
     InvalidArgument,
+    MigratesVms,
     NotFound,
+    Overlays,
+    PowersVms,
     PrimaryDriver,
     QuiescedSnapshots,
     Snapshots,
     StorageError,
     TemplateCache,
     VmSnapshots,
+    VmState,
     VolumeFromSnapshot,
     parse_options,
 )
@@ -115,6 +120,14 @@ def _frozen(_: object, given: Arguments) -> Intent:
     return Intent(kind=Kind.FROZEN, id=given["vm"])
 
 
+def _quiesced(driver: Any, given: Arguments) -> Intent | None:
+    return _frozen(driver, given) if given.get("quiesce") else None
+
+
+def _backup(_: object, given: Arguments) -> Intent:
+    return Intent(kind=Kind.BACKUP, id=given["checkpoint"], scope=f"{given['vm']} {given['device']}")
+
+
 # Which method makes what; the signature is the SPI's, whatever a driver calls its parameters.
 _CREATES: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
     "create_volume": (PrimaryDriver.create_volume, _volume),
@@ -133,7 +146,27 @@ _ON_HOSTS: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
     "attach": (HypervisorDriver.attach, _attached),
     "create_vm_snapshot": (HypervisorDriver.create_vm_snapshot, _host_snapshot),
     "freeze": (HypervisorDriver.freeze, _frozen),
+    "add_overlays": (Overlays.add_overlays, _quiesced),
+    "begin_backup": (Backups.begin_backup, _backup),
 }
+
+
+def _vms_of(place: HostSettings) -> Mapping[str, tuple[Callable[..., Any], _IntentOf]]:
+    """Return what changes a VM as a whole: it is put back to what the vendor has prepared."""
+    states = {place.vm: VmState.RUNNING, place.stopped_vm: VmState.STOPPED}
+
+    def power(_: object, given: Arguments) -> Intent | None:
+        wanted = states.get(given["vm"])
+        return Intent(kind=Kind.POWER, id=given["vm"], scope=wanted) if wanted else None
+
+    def moved(_: object, given: Arguments) -> Intent:
+        return Intent(kind=Kind.MOVED, id=given["vm"], scope=place.host)
+
+    return {
+        "start_vm": (PowersVms.start_vm, power),
+        "stop_vm": (PowersVms.stop_vm, power),
+        "migrate_vm": (MigratesVms.migrate_vm, moved),
+    }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -259,7 +292,8 @@ def open_recorded_hypervisor(settings: SuiteSettings, recorder: Recorder) -> Hyp
     settings.require_test_pool()
     ledger, place = recorder.ledger, HostSettings.of(settings.hypervisor)
     ledger.intend(Intent(kind=Kind.OBJECTS, id=ledger.prefix, scope=str(place.objects)))
-    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, _ON_HOSTS)
+    makes = {**_ON_HOSTS, **_vms_of(place)}
+    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, makes)
     options = parse_options(recorded.Options, settings.options)
     return cast("HypervisorDriver[Any]", recorded(options))
 

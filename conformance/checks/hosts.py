@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ...core.spi import Conflict, DataLoss, FileLocation, InUse, NotFound
-from ..host_lab import OBJECT_SIZE, HostLab, TestObject
+from ..host_lab import HostLab
+from ..host_objects import OBJECT_SIZE, TestObject
 from ..lab import must, refused
 from ..model import Tier
 from ..registry import check
@@ -62,7 +64,7 @@ def check_introduce_other_refused(lab: HostLab) -> None:
     first, other = lab.object(), lab.object()
     known = lab.introduce(first)
     with refused(Conflict):
-        lab.introduce(first, location=FileLocation(path=other.path, format="raw"), identity=other.identity)
+        lab.introduce(first, location=other.location, identity=other.identity)
     again = lab.introduce(first)
     must(again == known, f"after the conflict the host knows it as {again}, before {known}")
 
@@ -105,7 +107,7 @@ def check_introduce_wrong_lun_detected(lab: HostLab) -> None:
     wanted, other = lab.object(), lab.object()
     link = lab.link_to(other)
     with refused(DataLoss):
-        lab.introduce(wanted, location=FileLocation(path=link, format="raw"))
+        lab.introduce(wanted, location=FileLocation(path=link, format=wanted.format))
     _left_no_trace(lab, wanted)
 
 
@@ -118,7 +120,7 @@ def check_introduce_wrong_lun_detected(lab: HostLab) -> None:
 def check_introduce_missing_refused(lab: HostLab) -> None:
     """An object that is not there is not found, and leaves no trace."""
     thing = lab.object()
-    nowhere = FileLocation(path=Path(f"{thing.path}.nowhere"), format="raw")
+    nowhere = FileLocation(path=Path(f"{thing.path}.nowhere"), format=thing.format)
     with refused(NotFound):
         lab.introduce(thing, location=nowhere)
     _left_no_trace(lab, thing)
@@ -137,7 +139,7 @@ def check_forget_then_absent(lab: HostLab) -> None:
     lab.forget(thing)
     with refused(NotFound):
         lab.attach(lab.place.stopped_vm, known)
-    lab.introduce(thing, location=FileLocation(path=other.path, format="raw"), identity=other.identity)
+    lab.introduce(thing, location=other.location, identity=other.identity)
 
 
 @check(
@@ -202,6 +204,23 @@ def check_attach_twice_same(lab: HostLab) -> None:
         known = lab.introduce(lab.object())
         first, second = lab.attach(vm, known), lab.attach(vm, known)
         must(second == first, f"VM {vm} has the disk as {first!r}, and after a repeat as {second!r}")
+
+
+@check(
+    "host.attach_unknown_refused",
+    rule="attach.unknown",
+    kinds=HYPERVISOR,
+    field_bug="CVE-2023-2088: a device that was given up led to the next tenant's volume",
+)
+def check_attach_unknown_refused(lab: HostLab) -> None:
+    """An object that the host was told to forget, or was never told of, cannot be attached to any VM."""
+    thing, never = lab.object(), lab.object()
+    known = lab.introduce(thing)
+    lab.forget(thing)
+    for vm in (lab.place.stopped_vm, lab.place.vm):
+        for unknown in (known, replace(known, object_id=never.id)):
+            with refused(NotFound):
+                lab.attach(vm, unknown)
 
 
 @check(

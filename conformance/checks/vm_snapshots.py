@@ -1,100 +1,18 @@
-"""Freezing guests, and snapshots of whole VMs: one instant, all disks or none."""
+"""Snapshots of whole VMs: one instant, all disks or none."""
 
 from __future__ import annotations
 
-from ...core.spi import GuestState, NotFound
+from collections.abc import Sequence
+from typing import cast
+
+from ...core.spi import GuestState, KeepsSnapshotMetadata, NotFound, VmSnapshotMetadata
+from ...transfer_objects.ids import VmSnapshotId, new_id
 from ..host_lab import HostLab, one_instant
-from ..lab import must, refused
+from ..lab import failing, must, refused
 from ..model import Tier
 from ..registry import check
 
 HYPERVISOR = ("hypervisor",)
-_SHORT = 2.0  # seconds of a freeze that nobody ends
-_GRACE = 2.0  # seconds that a call may be late
-
-
-@check(
-    "vmsnap.freeze_stops_writes",
-    rule="freeze.still",
-    kinds=HYPERVISOR,
-    field_bug="apache/cloudstack#13020: the guest agent's error was taken for a freeze",
-)
-def check_freeze_stops_writes(lab: HostLab) -> None:
-    """From freeze to thaw the guest says that it is frozen, and writes nothing; then it goes on.
-
-    "The guest says that it is thawed": the driver took somebody's word for it, and the snapshot that
-    follows is not the quiesced one that was asked for.
-    """
-    (disk,) = lab.disks(lab.place.vm, 1)
-    must(lab.guest_writes(disk), "the guest does not write before it is frozen")
-    lab.freeze()
-    must(lab.guest_state() is GuestState.FROZEN, "freeze returned, but the guest says that it is thawed")
-    must(lab.guest_rests(disk), "the guest writes although it is frozen")
-    lab.driver.thaw(lab.place.vm, lab.call())
-    must(lab.guest_writes(disk), "the guest does not go on after thaw")
-
-
-@check(
-    "vmsnap.freeze_timeout_thaws",
-    rule="freeze.bounded",
-    kinds=HYPERVISOR,
-    tier=Tier.STANDARD,
-    field_bug="oVirt/vdsm#160: a guest stayed frozen for 28,000 seconds; the limit was 480",
-)
-def check_freeze_timeout_thaws(lab: HostLab) -> None:
-    """A freeze that nobody ends is over within its call's deadline, and the guest writes again."""
-    (disk,) = lab.disks(lab.place.vm, 1)
-    lab.freeze(_SHORT)
-    frozen = disk.guest_part()
-    thawed = lab.until(lambda: disk.guest_part() != frozen, _SHORT + _GRACE)
-    must(thawed, f"{_SHORT + _GRACE:g} s after a freeze of {_SHORT:g} s the guest still does not write")
-
-
-@check(
-    "vmsnap.guest_state_is_truth",
-    rule="guest.truth",
-    kinds=HYPERVISOR,
-    tier=Tier.STANDARD,
-    field_bug="apache/cloudstack#3724: the answer of a freeze was taken for the state of the guest",
-)
-def check_guest_state_is_truth(lab: HostLab) -> None:
-    """Once a guest has thawed by itself and writes, the driver says so."""
-    (disk,) = lab.disks(lab.place.vm, 1)
-    lab.freeze(_SHORT)
-    must(lab.guest_state() is GuestState.FROZEN, "freeze returned, but the guest says that it is thawed")
-    must(lab.guest_writes(disk), "the guest does not go on after its time limit")
-    must(lab.guest_state() is GuestState.THAWED, "a guest that writes is said to be frozen")
-
-
-@check(
-    "vmsnap.thaw_ends_freeze",
-    rule="thaw.goes-on",
-    kinds=HYPERVISOR,
-    field_bug="opnsense/plugins#4148: freeze ran in the guest, thaw never did",
-)
-def check_thaw_ends_freeze(lab: HostLab) -> None:
-    """When thaw returns the guest says that it is thawed, long before its time limit."""
-    (disk,) = lab.disks(lab.place.vm, 1)
-    lab.freeze()
-    lab.driver.thaw(lab.place.vm, lab.call())
-    must(lab.guest_state() is GuestState.THAWED, "thaw returned, but the guest says that it is frozen")
-    must(lab.guest_writes(disk), "the guest does not go on after thaw")
-
-
-@check(
-    "vmsnap.thaw_unfrozen_ok",
-    rule="thaw.again",
-    kinds=HYPERVISOR,
-    field_bug='autotest/tp-qemu#1774: thaw failed with "fsfreeze is limited up to 10 seconds"',
-)
-def check_thaw_unfrozen_ok(lab: HostLab) -> None:
-    """Thaw of a guest that is not frozen succeeds, the first time and again.
-
-    Whoever cleans up cannot know whether the guest has thawed by itself meanwhile.
-    """
-    lab.freeze()
-    for _ in range(3):
-        lab.driver.thaw(lab.place.vm, lab.call())
 
 
 @check(
@@ -218,3 +136,101 @@ def check_snapshot_keeps_freeze(lab: HostLab) -> None:
     lab.vm_snapshot(vm, memory=True)
     must(lab.guest_state() is GuestState.FROZEN, "the snapshot has thawed a guest that the caller froze")
     must(one_instant(disks) == before, "the guest has written during the snapshot, though it was frozen")
+
+
+@check(
+    "vmsnap.revert_missing_refused",
+    rule="vmsnap.missing",
+    kinds=HYPERVISOR,
+    field_bug="ansible/ansible#37906: a revert to a snapshot that was not there succeeded",
+)
+def check_revert_missing_refused(lab: HostLab) -> None:
+    """Reverting to a snapshot that never was, or is deleted, is not found, and changes nothing."""
+    vm = lab.place.stopped_vm
+    disks = lab.disks(vm, 2)
+    deleted = lab.vm_snapshot(vm, memory=False)
+    for disk in disks:
+        disk.write(2)
+    lab.delete_vm_snapshot(vm, deleted)
+    for missing in (deleted, VmSnapshotId(new_id(lab.prefix)[:64])):
+        with refused(NotFound):
+            lab.revert(vm, missing)
+    for disk in disks:
+        disk.judge(2)
+
+
+@check(
+    "vmsnap.partial_failure_rolls_back",
+    rule="vmsnap.fails-clean",
+    kinds=HYPERVISOR,
+    tier=Tier.STANDARD,
+    field_bug="apache/cloudstack#12949: disks kept their part of a VM snapshot that had failed",
+)
+def check_partial_failure_rolls_back(lab: HostLab) -> None:
+    """Where one disk of four has no image the snapshot fails, and no disk keeps a part of it.
+
+    The image comes back afterwards, and the same id is taken anew: what it reverts to then is told by
+    each disk. "Older than the expected 2": a disk had kept its part of the snapshot that failed.
+    """
+    vm = lab.place.stopped_vm
+    disks = lab.disks(vm, 4)
+    snapshot = VmSnapshotId(new_id(lab.prefix)[:64])
+    lost = disks[2].path
+    away = lost.rename(f"{lost}.away")
+    with failing():
+        lab.vm_snapshot(vm, snapshot, memory=False)
+    away.rename(lost)
+    with refused(NotFound):
+        lab.revert(vm, snapshot)
+    for disk in disks:
+        disk.write(2)
+    lab.vm_snapshot(vm, snapshot, memory=False)
+    for disk in disks:
+        disk.write(3)
+    lab.revert(vm, snapshot)
+    for disk in disks:
+        disk.judge(2)
+
+
+def _register(lab: HostLab) -> KeepsSnapshotMetadata:
+    return cast("KeepsSnapshotMetadata", lab.driver)
+
+
+def _tree(known: Sequence[VmSnapshotMetadata]) -> list[tuple[VmSnapshotId, VmSnapshotId | None, bool]]:
+    return [(one.snapshot, one.parent, one.current) for one in known]
+
+
+@check(
+    "vmsnap.metadata_comes_back",
+    rule="metadata.data",
+    kinds=HYPERVISOR,
+    needs=(KeepsSnapshotMetadata,),
+    field_bug="OpenNebula/one#5530, #4017: snapshots lost to a migration, or to a parent that was gone",
+)
+def check_metadata_comes_back(lab: HostLab) -> None:
+    """What is known of snapshots can be taken out and given back, each twice; all of them still revert.
+
+    It is taken out before a VM is stopped or moved. "there is no snapshot": the data went with it.
+    """
+    vm = lab.place.stopped_vm
+    disks = lab.disks(vm, 2)
+    taken = []
+    for generation in (1, 2):
+        for disk in disks:
+            disk.write(generation)
+        taken.append(lab.vm_snapshot(vm, memory=False))
+    before = _register(lab).vm_snapshot_metadata(vm, lab.call())
+    wanted = [(taken[0], None, False), (taken[1], taken[0], True)]
+    must(_tree(before) == wanted, f"the register has {_tree(before)}, parents first it is {wanted}")
+    for _ in range(2):
+        _register(lab).drop_vm_snapshot_metadata(vm, lab.call())
+        left = _register(lab).vm_snapshot_metadata(vm, lab.call())
+        must(not left, f"the register that was emptied has {_tree(left)}")
+    for _ in range(2):
+        _register(lab).restore_vm_snapshot_metadata(vm, before, lab.call())
+        after = _register(lab).vm_snapshot_metadata(vm, lab.call())
+        must(_tree(after) == wanted, f"given back, the register has {_tree(after)}, before {wanted}")
+    for generation, snapshot in enumerate(taken, 1):
+        lab.revert(vm, snapshot)
+        for disk in disks:
+            disk.judge(generation)

@@ -10,22 +10,33 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bollard.conformance.checks import hosts, vm_snapshots
+from bollard.conformance.checks import (
+    host_vms,
+    hosts,
+    vm_snapshot_freezes,
+    vm_snapshot_images,
+    vm_snapshot_merges,
+    vm_snapshots,
+)
 from bollard.conformance.host_lab import HostLab, HostSettings, one_instant, open_hypervisor
+from bollard.conformance.host_objects import GUEST_AREA, TestObject
 from bollard.conformance.lab import ContractBroken, NotApplicable
 from bollard.conformance.registry import ATTRIBUTE
+from bollard.core.dataplane.qemu_img import create_image
 from bollard.core.plugins import registered
-from bollard.core.spi import HypervisorDriver, InvalidArgument, NotFound
+from bollard.core.spi import Call, HypervisorDriver, InvalidArgument, NotFound
 from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
 from bollard.simulators.hypervisor import HypervisorSimulator
 from hypervisor_rig import NO_TLS, prepare, prepared_cluster
 
 NAME = "hypervisor-in-test"
+MODULES = (hosts, host_vms, vm_snapshots, vm_snapshot_freezes, vm_snapshot_images, vm_snapshot_merges)
 CHECKS: dict[str, Callable[[HostLab], None]] = {
     getattr(found, ATTRIBUTE).id: found
-    for module in (hosts, vm_snapshots)
+    for module in MODULES
     for found in vars(module).values()
     if hasattr(found, ATTRIBUTE)
+    and all(issubclass(SimulatedHypervisorDriver, mixin) for mixin in getattr(found, ATTRIBUTE).needs)
 }
 
 
@@ -60,7 +71,17 @@ def test_a_good_hypervisor_passes(prepared, check):
     with httpx.Client(verify=NO_TLS, base_url=cluster.url) as http:
         assert http.get("/hosts/h1/devices").json() == []
         vms = http.get("/vms").json()
-    assert [(vm["disks"], vm["frozen"]) for vm in vms] == [({}, False)] * 2
+    shown = {vm["id"]: (vm["disks"], vm["frozen"], vm["state"]) for vm in vms}
+    assert shown == {"vm-1": ({}, False, "running"), "vm-2": ({}, False, "stopped")}
+
+
+@pytest.mark.parametrize("name", ["there_and_back", "failure_runs_on"])
+def test_without_a_second_host_nothing_is_moved(prepared, name):
+    """The vendor has not configured one: the check means nothing."""
+    cluster, place = prepared
+    alone = replace(place, second_host="")
+    with lab_of(cluster, alone) as lab, pytest.raises(NotApplicable, match="names no second_host"):
+        getattr(host_vms, f"check_migrate_{name}")(lab)
 
 
 def test_a_family_that_cannot_freeze_is_no_failure(tmp_path):
@@ -89,6 +110,8 @@ class TestPreparations:
             ({"objects": "/nowhere"}, "is not an absolute directory"),
             ({"objects": "."}, "is not an absolute directory"),
             ({"patience": 0}, "patience is a number of seconds"),
+            ({"format": "vmdk"}, "format is one of raw, qcow2, not 'vmdk'"),
+            ({"second_host": "h1"}, "second_host is another host"),
         ],
     )
     def test_a_bad_table_is_told(self, tmp_path, change, words):
@@ -100,7 +123,8 @@ class TestPreparations:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"host": "h2"}, "host 'h2' is not one of ['h1']"),
+            ({"host": "h3"}, "host 'h3' is not one of ['h1', 'h2']"),
+            ({"second_host": "h3"}, "host 'h3' is not one of ['h1', 'h2']"),
             ({"vm": "vm-2"}, "VM 'vm-2' is stopped, and must be running"),
             ({"stopped_vm": "vm-1"}, "VM 'vm-1' is running, and must be stopped"),
         ],
@@ -139,3 +163,58 @@ def test_preparing_twice_is_fine(prepared):
     """The rig can be used on a cluster that is prepared already."""
     cluster, place = prepared
     assert prepare(cluster.url, place.objects) == place
+
+
+class TestObjects:
+    """What is introduced says the same in either format."""
+
+    @pytest.fixture(params=["raw", pytest.param("qcow2", marks=pytest.mark.real)])
+    def thing(self, request, tmp_path) -> TestObject:
+        """An object of generation 1."""
+        made = TestObject(id="t-1", path=tmp_path / "t-1", format=request.param)
+        made.make()
+        made.write(1)
+        return made
+
+    def test_what_was_written_is_judged_block_by_block(self, thing):
+        """Each share of the blocks has its generation, and what is wrong is told by its place."""
+        thing.judge(1)
+        thing.write(2, after=8)
+        thing.judge(1, 1, 2)
+        with pytest.raises(ContractBroken, match="0x80000 holds generation 2, newer than the expected 1"):
+            thing.judge(1)
+        assert thing.length() == thing.size
+        assert thing.guest_part() == bytes(GUEST_AREA)
+
+    def test_an_object_is_made_once(self, thing):
+        """Nothing is written over."""
+        with pytest.raises(FileExistsError):
+            thing.make()
+
+    def test_what_is_gone_is_told(self, thing):
+        """A file that a driver has removed is not a crash of the suite."""
+        thing.path.unlink()
+        with pytest.raises(ContractBroken, match="is GONE"):
+            thing.judge(1)
+
+
+@pytest.mark.real
+def test_an_overlay_is_seen_through_to_what_it_stands_on(tmp_path):
+    """A qcow2 overlay holds what was written to it, and shows the rest of its base."""
+    base = TestObject(id="t-1", path=tmp_path / "base", format="qcow2")
+    base.make()
+    base.write(1)
+    over = base.at(tmp_path / "over")
+    create_image(over.path, over.size, Call.within(30), backing=str(base.path))
+    over.judge(1)
+    over.write(2, after=6)
+    over.judge(1, 2)
+    base.judge(1)
+
+
+def test_a_format_whose_tools_are_missing_is_told(monkeypatch, tmp_path):
+    """Before the run begins, and by name."""
+    monkeypatch.setenv("PATH", "")
+    table = {"host": "h1", "vm": "vm-1", "stopped_vm": "vm-2", "objects": str(tmp_path), "format": "qcow2"}
+    with pytest.raises(InvalidArgument, match="needs qemu-img, qemu-nbd on this machine"):
+        HostSettings.of(table)

@@ -48,6 +48,10 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
         "vmsnap.revert_all_disks",
         "vmsnap.multi_disk_one_instant",
         "vmsnap.snapshot_keeps_freeze",
+        "vmsnap.merge_dependents_keep_bytes",
+        "vmsnap.agent_missing_as_requested",
+        "host.power_start_twice",
+        "host.migrate_there_and_back",
     ),
 }
 # Lines that any three of them write before the last is at its end.

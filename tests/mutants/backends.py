@@ -147,13 +147,12 @@ def _s3_tls(mutant: Mutant, home: Path) -> Iterator[Target]:
 
 @contextmanager
 def _hypervisor(mutant: Mutant, home: Path) -> Iterator[Target]:
-    from hypervisor_rig import prepared_cluster
+    from hypervisor_rig import prepared_cluster, texts_of
 
     with prepared_cluster(home) as (sim, place):
         switch(sim.defects, mutant.defect)
-        texts = {name: str(getattr(place, name)) for name in ("host", "vm", "stopped_vm", "objects")}
         # Short, so that what never happens is not waited for.
-        table = {**_toml(texts), "patience": "10.0"}
+        table = {**_toml(texts_of(place)), "patience": "10.0"}
         yield Target(cls=_HYPERVISOR, options=_toml({"url": sim.url}), tables={"hypervisor": table})
 
 

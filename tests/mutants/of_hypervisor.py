@@ -147,6 +147,146 @@ FOUND: dict[str, tuple[tuple[str, ...], str, str]] = {
         "has no snapshot",
         "a snapshot that is gone cannot be deleted, nor then its VM",
     ),
+    "forget_keeps_object": (
+        ("host.attach_unknown_refused",),
+        "expected NotFound, but the call succeeded",
+        "CVE-2023-2088: a device that was given up led to the next tenant's volume",
+    ),
+    "start_running_fails": (
+        ("host.power_start_twice",),
+        "is already running",
+        "multipass#993: the domain was already running",
+    ),
+    "stop_stopped_fails": (
+        ("host.power_stop_twice",),
+        "is not powered on",
+        "packer#1300: stopping a VM that was off failed",
+    ),
+    "stop_returns_early": (
+        ("host.power_stop_asked",),
+        "after stop_vm the VM is running",
+        "HyperCoreAnsibleCollection#170: the VM was still shutting down",
+    ),
+    "disk_size_stale": (
+        ("host.disks_shown",),
+        "is told as",
+        "cbsd#731: a list with wrong sizes",
+    ),
+    "resize_unseen": (
+        ("host.resize_guest_sees",),
+        "does not write to the new end",
+        "kubevirt#5325: the guest had to be told by hand",
+    ),
+    "resize_shrinks": (
+        ("host.resize_shrink_refused",),
+        "expected InvalidArgument, but the call succeeded",
+        "libvirt's blockResize shrinks without a word: virtrigaud#216 had to guard against it",
+    ),
+    "migrate_stops_guest": (
+        ("host.migrate_there_and_back",),
+        "does not write after it was moved",
+        "cloud-hypervisor#2895: a VM that stayed paused after its migration",
+    ),
+    "migrate_again_fails": (
+        ("host.migrate_there_and_back",),
+        "already",
+        "vsphere-csi#2507 class: a lost reply and a retry",
+    ),
+    "migrate_failure_stops": (
+        ("host.migrate_failure_runs_on",),
+        "the VM that stayed does not run",
+        "xen-api#4144: a failed migration that ended in a VM that was off",
+    ),
+    "failed_freeze_stays": (
+        ("vmsnap.failed_freeze_thaws",),
+        "freeze has failed, and the guest is frozen",
+        "open-vm-tools#27: what failed after the freeze left the VM frozen",
+    ),
+    "snapshot_failure_leaves_part": (
+        ("vmsnap.partial_failure_rolls_back",),
+        "expected NotFound",
+        "cloudstack#12949: the snapshots of the first disks were left",
+    ),
+    "revert_missing_succeeds": (
+        ("vmsnap.revert_missing_refused",),
+        "expected NotFound, but the call succeeded",
+        "ansible#37906: a revert to what was not there succeeded",
+    ),
+    "metadata_drop_deletes": (
+        ("vmsnap.metadata_comes_back",),
+        "NotFound",
+        "OpenNebula#5530: a snapshot that was listed could neither be reverted to nor deleted",
+    ),
+    "metadata_loses_parents": (
+        ("vmsnap.metadata_comes_back",),
+        "given back, the register has",
+        "OpenNebula#4017: a snapshot whose parent was gone",
+    ),
+    "overlay_without_cut": (
+        ("vmsnap.overlay_one_instant",),
+        "do not show one instant",
+        "cv4pve-barc#15: minutes between the disks of one VM",
+    ),
+    "overlay_leaves_frozen": (
+        ("vmsnap.overlay_quiesced_thaws",),
+        "a quiesced overlay has left the guest frozen",
+        "open-vm-tools#27: the VM stayed frozen",
+    ),
+    "overlay_quiesce_skipped": (
+        ("vmsnap.agent_missing_as_requested",),
+        "expected Unavailable, but the call succeeded",
+        "kubevirt#14096: a snapshot did not tell that its quiesce had failed",
+    ),
+    "overlay_again_remakes": (
+        ("vmsnap.overlay_repeat_noop", "vmsnap.switch_repeat_noop"),
+        "older than the expected 2",
+        "vsphere-csi#2507 class: a lost reply and a retry",
+    ),
+    "overlay_failure_leaves_files": (
+        ("vmsnap.overlay_failure_leaves_nothing",),
+        "a failure has left",
+        "kernel/hypeman#277: an orphan of the leg that had ended well",
+    ),
+    "switch_first_only": (
+        ("vmsnap.switch_reverts_all",),
+        "of VM vm-2 is FileLocation",
+        "xen-api#2190: reverting a VM with several disks",
+    ),
+    "switch_one_by_one": (
+        ("vmsnap.switch_failure_leaves_nothing",),
+        "a failure has left",
+        "cloudstack#14030: one disk was done, and the whole told as failed",
+    ),
+    "switch_running_allowed": (
+        ("vmsnap.switch_running_refused",),
+        "expected InUse, but the call succeeded",
+        "cockpit-machines#917: a disk that is exchanged underneath a running system",
+    ),
+    "merge_stops_guest": (
+        ("vmsnap.merge_guest_goes_on",),
+        "does not write to the image that was merged into",
+        'backup-vm#23: "not ready for pivot"',
+    ),
+    "merge_loses_bytes": (
+        ("vmsnap.merge_keeps_bytes", "vmsnap.merge_guest_goes_on"),
+        "older than the expected 2",
+        "cloudstack#3193: images that the deletion of a snapshot destroyed",
+    ),
+    "merge_again_copies": (
+        ("vmsnap.merge_repeat_noop",),
+        "older than the expected 3",
+        "incus#3188: each repeat shortened the chain",
+    ),
+    "merge_forgets_dependents": (
+        ("vmsnap.merge_dependents_keep_bytes",),
+        "is gone, and an image needs it",
+        "LibVirtKvm-scripts#41: two chains with one backing file",
+    ),
+    "merge_side_ignored": (
+        ("vmsnap.merge_side_branch",),
+        "older than the expected 3",
+        "incus#3186: a commit of what no image of the chain refers to",
+    ),
 }
 _COUNTED = {"agent_timeout": "agent_timeout=1"}  # switches that take a number of requests
 
