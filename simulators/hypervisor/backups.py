@@ -179,7 +179,7 @@ class Backups:
         served = self._served[job["vm"]]
         size = self._machines.get(job["vm"])["disks"][job["disk"]]["size"]
         return {
-            "socket": str(served.socket),
+            "socket": str(served.address),
             "export": job["device"],
             "size": size,
             "bitmap": job["since"] or "",

@@ -4,7 +4,8 @@
             marks    an empty qcow2 whose bitmap was filled by writes
             top      a qcow2 over the copy with that bitmap, merged into it: an export's meta context
                      "qemu:dirty-bitmap:NAME" is the same as with KVM
-            socket   where qemu-nbd listens
+            socket   where qemu-nbd listens; told as /proc/<pid>/fd/<n>/socket, since a socket's path has 107
+                     bytes at most, and the state directory may lie deep
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from .errors import Refused, failed
 
 _HELPER = Path(__file__).with_name("become_server.py")
 _PATIENCE = 20.0  # seconds for a tool to end, or a server to greet
-_LONGEST_SOCKET = 107
 _GREETING = 8
 _TOOLS = ("qemu-img", "qemu-io", "qemu-nbd")
 
@@ -42,7 +42,7 @@ class PointInTime:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.copy = directory / "copy"
-        self.socket = directory / "socket"
+        self._place: int | None = None
         self.frozen_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._started = threading.Event()
@@ -51,15 +51,19 @@ class PointInTime:
         """Refuses where it could not be served, and makes the directory.
 
         Raises:
-            Refused: 501 without QEMU's tools, or with a directory whose name is too long for a socket.
+            Refused: 501 without QEMU's tools.
         """
         missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
         if missing:
             raise Refused(501, "unsupported", f"{missing[0]} is not installed")
-        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
-            raise Refused(501, "unsupported", "the state directory's name is too long for a socket's path")
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, mode=0o700)
+        self._place = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    @property
+    def address(self) -> Path:
+        """Where its server listens, as long as the simulator lives."""
+        return Path(f"/proc/{os.getpid()}/fd/{self._place}/socket")
 
     @property
     def served(self) -> bool:
@@ -97,7 +101,7 @@ class PointInTime:
 
     def _start(self, command: Sequence[str]) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self.socket))
+        listener.bind(str(self.address))
         listener.listen(16)
         # The kernel sends the death signal when the *thread* that started the child ends: a thread of its
         # own starts it, and ends when the child did.
@@ -108,7 +112,7 @@ class PointInTime:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(_PATIENCE)
             with suppress(OSError):  # a server that cannot open its image resets the connection
-                client.connect(str(self.socket))
+                client.connect(str(self.address))
                 if client.recv(_GREETING):
                     return
         self.end()
@@ -142,6 +146,9 @@ class PointInTime:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        if self._place is not None:
+            os.close(self._place)
+            self._place = None
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
