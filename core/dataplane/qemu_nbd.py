@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -210,6 +211,15 @@ def _image_options(driver: str, fds: Sequence[int]) -> str:
 
 def _private_listener() -> tuple[socket.socket, int]:
     """Return a listening unix socket without a name, and a descriptor to connect to it through.
+
+    In a thread, which no signal interrupts: Ctrl-C while the directory went left it in $TMPDIR.
+    """
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(_listen).result()
+
+
+def _listen() -> tuple[socket.socket, int]:
+    """Bind, open and unlink the socket.
 
     The directory is named by its descriptor: a socket's path has at most 107 bytes, and a long
     $TMPDIR (pytest's, macOS's) would not fit.
