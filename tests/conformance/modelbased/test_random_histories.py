@@ -74,6 +74,7 @@ def test_a_healthy_array_passes(pool_lab: Callable[[type[Any]], Lab]) -> None:
     assert not list(lab.pool.volumes.list())
 
 
+@pytest.mark.slow
 def test_a_later_cut_is_found(pool_lab: Callable[[type[Any]], Lab]) -> None:
     """A driver that returns a later cut for a repeated snapshot fails within a few steps."""
     lab = pool_lab(LaterCut)
@@ -108,6 +109,7 @@ def test_a_lost_write_is_found_and_the_script_shows_it(
     assert not list(lab.pool.volumes.list())
 
 
+@pytest.mark.slow
 def test_the_same_seed_plays_the_same_history(pool_lab: Callable[[type[Any]], Lab]) -> None:
     """Two runs with one seed fail in the same words: a failure can be had again."""
     lab = pool_lab(LaterCut)
