@@ -145,6 +145,18 @@ def create_image(
     )
 
 
+def drop_inconsistent_bitmaps(path: Path, call: Call, *, inherit: Sequence[int] = ()) -> None:
+    """Remove the bitmaps of a qcow2 image that a killed QEMU has left: nobody can use them any more.
+
+    As long as they are there QEMU refuses to resize the image (qcow2_truncate_bitmaps_check). One that QEMU
+    has open now looks the same from here: then its lock makes this `InUse`.
+    """
+    data = image_info(path, "qcow2", call).get("format-specific", {}).get("data", {})
+    for one in data.get("bitmaps", ()):
+        if "in-use" in one["flags"]:
+            run_qemu_img(["bitmap", "--remove", "-f", "qcow2", str(path), one["name"]], call, inherit=inherit)
+
+
 def set_backing(path: Path, backing: str, call: Call) -> None:
     """Write another name of the file below into a qcow2 header; no data is looked at."""
     arguments = ["rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing]

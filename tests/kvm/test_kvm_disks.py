@@ -137,6 +137,23 @@ def test_a_disk_does_not_shrink(kvm_rig: KvmRig, *, running: bool) -> None:
         kvm_rig.driver.resize_disk(vm.name, "vdz", 128 * MIB, call())
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_disk_grows_after_a_kill_of_its_qemu(kvm_rig: KvmRig, *, running: bool) -> None:
+    """The bitmap of a checkpoint that was lost with QEMU does not keep the disk from growing."""
+    vm = kvm_rig.blank()
+    kvm_rig.disks(vm, 1)
+    kvm_rig.driver.begin_backup(vm.name, "vda", call(), checkpoint="c1")
+    kvm_rig.driver.end_backup(vm.name, "vda", call(), keep=True)
+    vm.stop()  # the bitmap goes to the image
+    vm.domain.create()
+    vm.kill_qemu()
+    if running:
+        vm.domain.create()
+    kvm_rig.driver.resize_disk(vm.name, "vda", 128 * MIB, call())
+    assert kvm_rig.driver.vm_disks(vm.name, call())[0].size == 128 * MIB
+    assert kvm_rig.driver.checkpoints(vm.name, call()) == []
+
+
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
 def test_an_nbd_export_is_a_disk(kvm_rig: KvmRig, transport: str, nbd_server) -> None:
     """An NBD export is attached hot, and what the guest writes lands behind it; it cannot grow here."""

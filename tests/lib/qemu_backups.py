@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bollard.core.dataplane.qemu_img import drop_inconsistent_bitmaps
 from bollard.core.spi import (
     Busy,
     Call,
@@ -80,6 +81,7 @@ class QemuBackups(Backups):
         """Grow or shrink the disk; QEMU shrinks none with bitmaps, so they go first."""
         if size < self._virtual_size(vm):
             self.lose_bitmaps(vm)
+        drop_inconsistent_bitmaps(Path(self._disks[vm]), Call.within(60))
         run("qemu-img", "resize", "-q", "--shrink", "-f", "qcow2", self._disks[vm], str(size))
 
     def _virtual_size(self, vm: str) -> int:

@@ -22,11 +22,13 @@ class Bitmap:
     """One bitmap of a disk's image.
 
     Attributes:
-        whole: it has seen each write since it began; False after a QEMU that was killed.
+        whole: it has seen each write since it began.
+        inconsistent: a QEMU that was killed left it; nobody can use it any more.
     """
 
     name: str
     whole: bool
+    inconsistent: bool
 
 
 class Bitmaps:
@@ -57,6 +59,12 @@ class Bitmaps:
         else:
             run_qemu_img(["bitmap", "--remove", "-f", "qcow2", str(path_of(disk)), name], call)
 
+    def remove_inconsistent(self, device: str, call: Call) -> None:
+        """Remove what nobody can use any more: QEMU resizes no disk that has such a bitmap."""
+        for one in self.of(device, call).values():
+            if one.inconsistent:
+                self.remove(device, one.name, call)
+
     def remove_all(self, call: Call) -> None:
         """Remove all from all disks, with libvirt's checkpoints: what they tell is no longer true."""
         drop_checkpoints(self._machine, call)
@@ -84,12 +92,14 @@ def drop_checkpoints(machine: Machine, call: Call) -> None:
 
 def _online(node: dict[str, Any]) -> Iterator[Bitmap]:
     for one in node.get("dirty-bitmaps", ()):
-        whole = not one.get("inconsistent", False) and one.get("recording", True)
+        broken = bool(one.get("inconsistent", False))
+        whole = not broken and one.get("recording", True)
         if one.get("name"):
-            yield Bitmap(name=one["name"], whole=whole)
+            yield Bitmap(name=one["name"], whole=whole, inconsistent=broken)
 
 
 def _offline(disk: Element, call: Call) -> Iterator[Bitmap]:
     info = image_info(path_of(disk), "qcow2", call)
     for one in info.get("format-specific", {}).get("data", {}).get("bitmaps", ()):
-        yield Bitmap(name=one["name"], whole="in-use" not in one["flags"])
+        broken = "in-use" in one["flags"]
+        yield Bitmap(name=one["name"], whole=not broken, inconsistent=broken)

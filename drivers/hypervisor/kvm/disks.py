@@ -17,7 +17,7 @@ from pathlib import Path
 import libvirt
 
 from ....core.dataplane import probe
-from ....core.dataplane.qemu_img import run_qemu_img
+from ....core.dataplane.qemu_img import drop_inconsistent_bitmaps, run_qemu_img
 from ....core.spi import (
     Busy,
     Call,
@@ -34,6 +34,7 @@ from ....core.spi import (
     VmDisk,
 )
 from ....transfer_objects.ids import VmId
+from .bitmaps import Bitmaps
 from .chap import needs_secret, usage_of
 from .domain_xml import (
     Element,
@@ -132,6 +133,7 @@ class KvmDisks(KvmObjects, ShowsDisks, ResizesDisks):
         if isinstance(location_of(disk), NbdLocation):
             raise Unsupported("an NBD disk cannot grow; attach it again with its new size")
         if machine.active(call):
+            Bitmaps(machine, call).remove_inconsistent(device, call)
             flags = libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
             machine.act(call, lambda domain: domain.blockResize(device, size, flags), "resizing a disk")
         else:
@@ -215,4 +217,6 @@ def _grow_image(disk: Element, size: int, call: Call) -> None:
     if not isinstance(location, FileLocation):
         raise Unsupported("only files of a stopped VM can grow here; others grow on their storage")
     path: Path = location.path.resolve()
+    if location.format == "qcow2":
+        drop_inconsistent_bitmaps(path, call)
     run_qemu_img(["resize", "-q", "-f", format_of(disk), str(path), str(size)], call)

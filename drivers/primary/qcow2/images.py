@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ....core.dataplane.durable import sync
 from ....core.dataplane.image_info import probe
-from ....core.dataplane.qemu_img import run_qemu_img
+from ....core.dataplane.qemu_img import drop_inconsistent_bitmaps, run_qemu_img
 from ....core.spi import DiskFormat, Outcome
 from . import image_lock
 from .directory import Job
@@ -69,6 +69,8 @@ def grow(job: Job, image: Path, image_format: DiskFormat, size: int) -> None:
             os.ftruncate(fd, size)
             os.fsync(fd)
         return
+    if image_format == "qcow2":
+        drop_inconsistent_bitmaps(image, job.call, inherit=job.locks)
     arguments = ["resize", "-q", "-f", image_format, str(image), str(size)]
     _run(arguments, job, outcome=Outcome.UNKNOWN)
     sync(image)

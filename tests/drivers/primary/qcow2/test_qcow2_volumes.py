@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -126,6 +128,20 @@ def test_resize_grows_keeps_data_and_never_shrinks(driver):
     qemu_io(place.path, place.format, f"read -P 0x77 {MIB - 512} 512", f"read -P 0 {MIB} {2 * MIB}")
     with pytest.raises(NotFound):
         driver.resize_volume(DB, MIB, call())
+
+
+def test_a_volume_grows_after_a_kill_of_its_qemu(tmp_path):
+    """A bitmap that QEMU was tracking writes in when it died does not keep the volume from growing."""
+    driver = opened(tmp_path, "qcow2")
+    driver.create_volume(VolumeSpec(id=WEB, size=MIB), call())
+    path = driver.locate_volume(WEB, call()).path
+    subprocess.run(["qemu-img", "bitmap", "--add", "-f", "qcow2", path, "c1"], check=True)
+    died = subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "write -q 0 512", "-c", "abort", path], check=False
+    )
+    assert died.returncode == -signal.SIGABRT
+    assert driver.resize_volume(WEB, 3 * MIB, call()).size == 3 * MIB
+    driver.close()
 
 
 def test_capacity_is_sane(driver):
