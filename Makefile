@@ -42,11 +42,16 @@ demo: setup
 # A developer's run leaves the tests marked `slow`, the mutants and coverage to CI. Coverage costs 70 % more time; the
 # slow tests run without it, since they show no line that the others do not reach.
 SLOW := $(filter true,$(CI))
+# What the slow tests have shown of drivers without a defect, for the mutants.
+VERDICTS := .make/verdicts
 
 test: setup
 	$(BIN)/pytest -n $(JOBS) -m "not slow" $(if $(SLOW),--cov --cov-report=term:skip-covered) $(ARGS)
-	$(if $(SLOW),$(BIN)/pytest -n $(JOBS) -m slow $(ARGS))
-	$(if $(SLOW),$(BIN)/python tests/mutants/run.py --jobs $(JOBS))
+ifdef SLOW
+	rm -rf $(VERDICTS) && mkdir -p $(VERDICTS)
+	BOLLARD_VERDICTS=$(abspath $(VERDICTS)) $(BIN)/pytest -n $(JOBS) -m slow $(ARGS)
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --verdicts $(VERDICTS)
+endif
 
 check: setup .typing/bollard
 	$(BIN)/ruff format --check .

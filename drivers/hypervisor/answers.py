@@ -7,10 +7,9 @@ other JSON, no JSON         Internal, Unavailable for gateways: unknown if somet
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import httpx
 
 from ...core.spi import (
     Busy,
@@ -58,44 +57,62 @@ _GATEWAY = (502, 503, 504)
 _MESSAGE = 300  # characters of the cluster's own words that are passed on
 
 
-def content_of(response: httpx.Response, what: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer to a request of this method, read to its end."""
+
+    method: str
+    status: int
+    content_type: str
+    body: bytes
+
+    @classmethod
+    def of(cls, method: str, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Reply:
+        """Take of the headers what is of interest."""
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        return cls(method, status, kind.decode("latin-1").partition(";")[0], body)
+
+    def json(self) -> Any:
+        """Return the JSON, or None if it is something else."""
+        if self.content_type != "application/json":
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+def content_of(reply: Reply, what: str) -> Any:
     """Return the JSON of a successful answer; None for "no content".
 
     Args:
-        response: read to its end.
+        reply: of the cluster, or of what stands in its place.
         what: the request, for messages.
 
     Raises:
         StorageError: for everything else than success.
     """
-    if response.status_code == 204:
+    if reply.status == 204:
         return None
-    content = _json(response)
-    if content is not None and 200 <= response.status_code < 300:
+    content = reply.json()
+    if content is not None and 200 <= reply.status < 300:
         return content
-    raise _failure(response, what, content)
+    raise _failure(reply, what, content)
 
 
-def _json(response: httpx.Response) -> Any:
-    if response.headers.get("Content-Type", "").partition(";")[0] != "application/json":
-        return None
-    try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _failure(response: httpx.Response, what: str, content: Any) -> StorageError:
-    unsure = Outcome.NOT_APPLIED if response.request.method == "GET" else Outcome.UNKNOWN
-    status = response.status_code
+def _failure(reply: Reply, what: str, content: Any) -> StorageError:
+    unsure = Outcome.NOT_APPLIED if reply.method == "GET" else Outcome.UNKNOWN
     if not isinstance(content, dict):
-        kind = Unavailable if status in _GATEWAY else Internal
-        return kind(f"{what}: answer {status} is not the cluster's (not a JSON object)", outcome=unsure)
+        foreign = Unavailable if reply.status in _GATEWAY else Internal
+        return foreign(
+            f"{what}: answer {reply.status} is not the cluster's (not a JSON object)", outcome=unsure
+        )
     code, told = str(content.get("error")), str(content.get("message", ""))[:_MESSAGE]
     known = _BY_CODE.get(code)
     if known is not None:
         return known(f"{what}: {told}", outcome=Outcome.NOT_APPLIED)
-    return _BROKEN_OFF.get(code, Internal)(f"{what}: the cluster failed ({status}): {told}", outcome=unsure)
+    broken = _BROKEN_OFF.get(code, Internal)
+    return broken(f"{what}: the cluster failed ({reply.status}): {told}", outcome=unsure)
 
 
 def member(content: Any, key: str, kind: type[T]) -> T:

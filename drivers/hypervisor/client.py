@@ -6,21 +6,22 @@ Nothing is repeated here: core repeats what is worth it.
 from __future__ import annotations
 
 import contextlib
+import json
 import ssl
 from typing import Any
 from urllib.parse import quote
 
 import httpcore
-import httpx
 
 from ...core.spi import Call, DeadlineExceeded, InvalidArgument, NotFound, Outcome, StorageError, Unavailable
-from ..primary.array.transport import WholeExchangeTransport
-from .answers import Json, content_of
+from ..primary.array.transport import Exchanges, server_of
+from .answers import Json, Reply, content_of
 from .options import SimulatedHypervisorOptions
 
 # The connection was never made: the cluster cannot have seen the request.
 _NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 _BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+_ALWAYS = {"User-Agent": "bollard", "Accept": "application/json", "Content-Type": "application/json"}
 _EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
 
 
@@ -35,13 +36,7 @@ class ClusterClient:
         self._timeout = options.timeout
         # No authorities are loaded (100 ms): the simulator serves plain HTTP on this machine.
         no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._http = httpx.Client(
-            base_url=_base_url(options.url),
-            transport=WholeExchangeTransport(no_tls),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._http = Exchanges(server_of(options.url, ("http",)), no_tls)
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,22 +61,19 @@ class ClusterClient:
 
     def _send(self, method: str, path: str, call: Call, body: Json | None = None) -> Any:
         seconds, what = call.remaining(self._timeout), f"{method} {path}"
-        headers = {"X-Request-Id": quote(call.request_id, safe="")[:128]}
+        headers = {**_ALWAYS, "X-Request-Id": quote(call.request_id, safe="")[:128]}
+        content = None if body is None else json.dumps(body).encode()
         try:
-            response = self._http.request(
-                method,
-                path,
-                json=body,
-                headers=headers,
-                timeout=seconds,
-                extensions={"cancel": call.cancel},
-            )
+            with self._http.begin(
+                method, path, headers, content, seconds=seconds, cancel=call.cancel
+            ) as answer:
+                reply = Reply.of(method, answer.status, answer.headers, answer.read())
         except _NOT_SENT as error:
             raise _lost(call, what, error, Outcome.NOT_APPLIED) from error
         except _BROKEN as error:
             outcome = Outcome.NOT_APPLIED if method == "GET" else Outcome.UNKNOWN
             raise _lost(call, what, error, outcome) from error
-        return content_of(response, what)
+        return content_of(reply, what)
 
 
 def path_of(*parts: str) -> str:
@@ -93,16 +85,6 @@ def path_of(*parts: str) -> str:
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidArgument("an id is empty or a path")
     return "".join(f"/{quote(part, safe='')}" for part in parts)
-
-
-def _base_url(text: str) -> str:
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise InvalidArgument("option 'url' is not a URL") from error
-    if url.scheme != "http" or not url.host or url.userinfo or url.raw_path != b"/":
-        raise InvalidArgument("option 'url' must be http://HOST[:PORT], without path, user or password")
-    return text
 
 
 def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from backends import started
 from bollard.conformance.model import Tier
@@ -102,10 +103,19 @@ def tier_of(checks: Iterable[str]) -> Tier:
 def _read(done: subprocess.CompletedProcess[str]) -> Run:
     """Read the results that the suite has printed."""
     try:
-        checks = json.loads(done.stdout)["checks"]
+        return told(json.loads(done.stdout))
     except (ValueError, KeyError):  # no JSON, or the JSON of an error
         said = (done.stderr or done.stdout)[-_SHOWN:].strip()
         return Run(problem=f"no result, exit code {done.returncode}: {said}")
+
+
+def told(result: Mapping[str, Any]) -> Run:
+    """Return what a `result.json` says.
+
+    Raises:
+        KeyError: it is none.
+    """
+    checks = result["checks"]
     return Run(
         results={c["id"]: c["result"] for c in checks},
         messages={c["id"]: c["message"] for c in checks if c["result"] != "pass"},

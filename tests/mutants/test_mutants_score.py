@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,39 @@ def test_healthy_runs_are_shared_out() -> None:
     first = Run(results={"a": "pass", "b": "not-run", "leak": "fail"})
     second = Run(results={"a": "not-run", "b": "pass", "leak": "pass"})
     assert joined([first, second]).results == {"a": "pass", "b": "pass", "leak": "fail"}
+
+
+def test_what_has_passed_is_not_run_again(tmp_path: Path) -> None:
+    """A result from before spares our own driver its checks, those that passed and no others."""
+    checks = [
+        {"id": "vol.overwrite", "result": "pass"},
+        {"id": "vol.size_seen", "result": "fail", "message": "x"},
+    ]
+    (tmp_path / "array.json").write_text(json.dumps({"checks": checks}))
+    both = ("vol.overwrite", "vol.size_seen")
+    twin = Mutant(id="t", backend="array", killed_by=both, field_bug="")
+    known = run.known_run(twin, tmp_path)
+    assert known.results == {"vol.overwrite": "pass"}
+    assert [selected(part) for part in run.parts(twin, known)] == [["vol.size_seen"]]
+    for other in (
+        replace(twin, backend="s3"),
+        replace(twin, driver="m:C"),
+        replace(twin, options=(("a", "1"),)),
+    ):
+        assert run.known_run(other, tmp_path) == run.known_run(twin, None) == Run()
+
+
+def test_a_survivor_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second trial counts, whatever it says, and is told of; who dies is not tried again."""
+    good, bad = trial(one="fail"), trial(one="pass")
+    assert run.once_more(good) is good
+    for second, killers in ((good.broken, ("a.one",)), (bad.broken, ())):
+        runs = iter([second, HEALTHY])
+        monkeypatch.setattr(run, "run_suite", lambda _, runs=runs: next(runs))
+        assert run.once_more(bad).killers == killers
+        assert "AGAIN m: a.one: pass" in capsys.readouterr().out
 
 
 def test_results_of_whole_runs_are_not_selected() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....core.spi import (
@@ -80,11 +80,11 @@ class ArrayAccess(ArrayVolumes, Chap):
         found = self._find(talk, volume)
         if found is None:
             return
+        # Also without a grant: one that was killed after it had registered the host leaves an initiator.
+        theirs = self._initiators_named(talk, host)
         with contextlib.suppress(NotFound):  # the volume was deleted at the same time
-            initiators = {held.initiator for held in self._held(talk, found) if held.host == host}
-            self._prove_out(talk, found, host)
-            # None: a grant that was killed after it had registered the host leaves an initiator of no use.
-            for initiator in initiators or self._initiators_named(talk, host):
+            self._prove_out(talk, found, host, theirs)
+            for initiator in theirs:
                 with contextlib.suppress(InUse):  # the host has other volumes
                     delete_if_there(talk, "initiators", initiator)
 
@@ -110,9 +110,11 @@ class ArrayAccess(ArrayVolumes, Chap):
     def _initiator_of(self, talk: Conversation, iqn: str) -> Json | None:
         return next(talk.items("/initiators", iqn=iqn), None)
 
-    def _initiators_named(self, talk: Conversation, host: HostId) -> set[str]:
+    def _initiators_named(self, talk: Conversation, host: HostId) -> Mapping[str, str]:
+        """Return the iqns that are registered for a host, by the array's ids."""
         shown = talk.items("/initiators", name=host)
-        return {member(one, "id", str) for one in shown if member(one, "name", str) == host}
+        mine = (one for one in shown if member(one, "name", str) == host)
+        return {member(one, "id", str): member(one, "iqn", str) for one in mine}
 
     def _registered(self, talk: Conversation, host: Host, secret: Secret) -> str:
         """Return the array's id of the host's initiator, which has the host's secret from now on."""
@@ -134,10 +136,12 @@ class ArrayAccess(ArrayVolumes, Chap):
 
     # -- grants ---------------------------------------------------------------------------------------
 
+    def _grants(self, talk: Conversation, found: ArrayVolume) -> Iterator[ArrayGrant]:
+        return map(ArrayGrant.of, talk.items(f"{path_of('volumes', found.id)}/grants"))
+
     def _held(self, talk: Conversation, found: ArrayVolume) -> Iterator[_Held]:
         """Yield the grants of a volume as they are now, oldest first, with the hosts that have them."""
-        for shown in talk.items(f"{path_of('volumes', found.id)}/grants"):
-            grant = ArrayGrant.of(shown)
+        for grant in self._grants(talk, found):
             with contextlib.suppress(NotFound):  # its group or initiator went, and the grant with it
                 for initiator in _initiators(talk, grant):
                     name = member(talk.get(path_of("initiators", initiator)), "name", str)
@@ -153,7 +157,7 @@ class ArrayAccess(ArrayVolumes, Chap):
 
     def _refuse_lost_race(self, talk: Conversation, found: ArrayVolume, ours: ArrayGrant) -> None:
         """Give our grant back if another host's came first: two callers had both seen none."""
-        first = next((held.grant for held in self._held(talk, found) if not held.grant.read_only), ours)
+        first = next((grant for grant in self._grants(talk, found) if not grant.read_only), ours)
         if first.id != ours.id:
             delete_if_there(talk, "volumes", found.id, "grants", ours.id)
             raise InUse("another host was granted the volume for writing at the same time")
@@ -165,26 +169,35 @@ class ArrayAccess(ArrayVolumes, Chap):
         except NotFound as error:
             raise Busy("the volume or the host was removed at the same time") from error
 
-    def _prove_out(self, talk: Conversation, found: ArrayVolume, host: HostId) -> None:
-        until, pause = talk.call.clock() + _PROOF_PATIENCE, _FIRST_PAUSE
-        while self._still_in(talk, found, host):
+    def _prove_out(
+        self, talk: Conversation, found: ArrayVolume, host: HostId, theirs: Mapping[str, str]
+    ) -> None:
+        until, pause = talk.call.clock() + _PROOF_PATIENCE, 0.0  # mostly the second look shows nothing
+        while self._still_in(talk, found, theirs):
             if talk.call.clock() >= until:
                 raise Internal(f"the array does not let go of host {host}", outcome=Outcome.UNKNOWN)
             talk.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE) or _FIRST_PAUSE
 
-    def _still_in(self, talk: Conversation, found: ArrayVolume, host: HostId) -> bool:
+    def _still_in(self, talk: Conversation, found: ArrayVolume, theirs: Mapping[str, str]) -> bool:
         """Take back what the host has; tell whether there was anything: only an empty look is a proof."""
-        held = [one for one in self._held(talk, found) if one.host == host]
-        for one in held:
-            if one.grant.initiator is not None:
-                delete_if_there(talk, "volumes", found.id, "grants", one.grant.id)
-        return bool(held) or host in self._hosts_with_sessions(talk, found)
+        held = [grant for grant in self._grants(talk, found) if _is_to(talk, grant, theirs)]
+        for grant in held:
+            if grant.initiator is not None:
+                delete_if_there(talk, "volumes", found.id, "grants", grant.id)
+        return bool(held) or not self._iqns_with_sessions(talk, found).isdisjoint(theirs.values())
 
-    def _hosts_with_sessions(self, talk: Conversation, found: ArrayVolume) -> set[str]:
+    def _iqns_with_sessions(self, talk: Conversation, found: ArrayVolume) -> set[str]:
         shown = talk.items(f"{path_of('volumes', found.id)}/sessions")
-        initiators = [self._initiator_of(talk, iqn) for iqn in {member(one, "iqn", str) for one in shown}]
-        return {member(one, "name", str) for one in initiators if one is not None}
+        return {member(one, "iqn", str) for one in shown}
+
+
+def _is_to(talk: Conversation, grant: ArrayGrant, theirs: Mapping[str, str]) -> bool:
+    """Tell whether a grant is to one of these initiators, or to a group with one of them."""
+    try:
+        return not theirs.keys().isdisjoint(_initiators(talk, grant))
+    except NotFound:  # the group went, and the grant with it
+        return False
 
 
 def _initiators(talk: Conversation, grant: ArrayGrant) -> Sequence[str]:

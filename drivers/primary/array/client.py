@@ -2,7 +2,7 @@
 
     client.talk(call) ──> Conversation: get, post, patch, delete, pages      one per SPI call
                             └─> ArrayClient: token, renewal, throttling      one per driver
-                                  └─> WholeExchangeTransport                 deadlines
+                                  └─> Exchanges                              deadlines
 
 Nothing is repeated here that might have run: only refusals (401 with an old token, 429) are.
 """
@@ -10,14 +10,14 @@ Nothing is repeated here that might have run: only refusals (401 with an old tok
 from __future__ import annotations
 
 import contextlib
+import json
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlencode
 
 import httpcore
-import httpx
 
 from ....core.spi import (
     Call,
@@ -32,7 +32,7 @@ from ....core.spi import (
 from ....transfer_objects.secret import Secret
 from .answers import Answer, Json, content_of
 from .options import ArrayOptions
-from .transport import WholeExchangeTransport
+from .transport import Exchanges, server_of
 
 T = TypeVar("T")
 
@@ -41,6 +41,8 @@ _MAX_WAITS = 3  # for a throttled request, within one call
 _LONGEST_WAIT = 10.0  # seconds; a longer Retry-After is passed on to the caller
 _GOODBYE = 1.0  # seconds for the logout; it may come on top of a deadline
 _PAGE = 1000
+_API = "/api/v1"
+_ALWAYS = {"User-Agent": "bollard", "Accept": "application/json", "Accept-Encoding": "identity"}
 _EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
 
 # The connection was never made: the array cannot have seen the request.
@@ -57,13 +59,7 @@ class ArrayClient:
 
     def __init__(self, options: ArrayOptions) -> None:
         self._options = options
-        self._http = httpx.Client(
-            base_url=_base_url(options),
-            transport=WholeExchangeTransport(_tls(options)),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._http = Exchanges(_server(options), _tls(options))
         self._lock = threading.Lock()
         self._token: Secret | None = None
 
@@ -145,20 +141,18 @@ class ArrayClient:
         body: Json | None = None,
     ) -> Answer:
         seconds = call.remaining(self._options.timeout)
-        headers = {"X-Request-Id": quote(call.request_id, safe="")[:128]}
+        headers = {**_ALWAYS, "X-Request-Id": quote(call.request_id, safe="")[:128]}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        target = f"{_API}{path}?{urlencode(query)}" if query else f"{_API}{path}"
         try:
-            with self._http.stream(
-                method,
-                path,
-                params=query,
-                json=body,
-                headers=headers,
-                timeout=seconds,
-                extensions={"cancel": call.cancel},
-            ) as response:
-                return _read(response, f"{method} {path}", writes=method != "GET")
+            with self._http.begin(
+                method, target, headers, content, seconds=seconds, cancel=call.cancel
+            ) as answer:
+                return _read(answer, f"{method} {path}", writes=method != "GET")
         except _NOT_SENT as error:
             raise _lost(call, f"{method} {path}", error, Outcome.NOT_APPLIED) from error
         except _BROKEN as error:
@@ -248,16 +242,11 @@ def path_of(*parts: str) -> str:
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
-def _base_url(options: ArrayOptions) -> str:
-    try:
-        url = httpx.URL(options.url)
-    except httpx.InvalidURL as error:
-        raise InvalidArgument("option 'url' is not a URL") from error
-    if url.scheme not in ("https", "http") or not url.host or url.userinfo or url.raw_path != b"/":
-        raise InvalidArgument("option 'url' must be https://HOST[:PORT], without path, user or password")
+def _server(options: ArrayOptions) -> SplitResult:
+    url = server_of(options.url, ("https", "http"))
     if url.scheme == "http" and not options.allow_http:
         raise InvalidArgument("option 'url' must be https; set 'allow_http' to send passwords in the clear")
-    return f"{options.url.rstrip('/')}/api/v1"
+    return url
 
 
 def _tls(options: ArrayOptions) -> ssl.SSLContext:
@@ -267,18 +256,19 @@ def _tls(options: ArrayOptions) -> ssl.SSLContext:
         raise InvalidArgument(f"option 'ca': {options.ca} is not a readable PEM file") from error
 
 
-def _read(response: httpx.Response, what: str, *, writes: bool) -> Answer:
+def _read(response: httpcore.Response, what: str, *, writes: bool) -> Answer:
     body = bytearray()
-    for data in response.iter_raw():
+    for data in response.iter_stream():
         body += data
         if len(body) > _MAX_ANSWER:
             outcome = Outcome.UNKNOWN if writes else Outcome.NOT_APPLIED
             raise Internal(f"{what}: the answer is larger than {_MAX_ANSWER} bytes", outcome=outcome)
+    headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
     return Answer(
-        status=response.status_code,
-        content_type=response.headers.get("Content-Type", ""),
+        status=response.status,
+        content_type=headers.get(b"content-type", ""),
         body=bytes(body),
-        retry_after=_seconds(response.headers.get("Retry-After")),
+        retry_after=_seconds(headers.get(b"retry-after")),
     )
 
 
