@@ -9,7 +9,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class ArraySimulator:
         state_dir: where everything is kept; made when missing, mode 0700. One simulator per directory.
         pools: name to capacity in bytes; kept from the first start on, later starts may add or change some.
         port: of the REST API, 0 for any.
+        controllers: 2 for a second address of the REST API (``urls``), with sessions of its own.
         nbd_port: of the data path, 0 for any.
         tls: REST over HTTPS with a self-signed authority (``ca``); False: plain HTTP.
         nbd_tls: hosts must use STARTTLS; off, NBD is in the clear.
@@ -62,6 +64,7 @@ class ArraySimulator:
         *,
         pools: Mapping[str, int] | None = None,
         port: int = 0,
+        controllers: int = 1,
         nbd_port: int = 0,
         tls: bool = True,
         nbd_tls: bool = False,
@@ -78,7 +81,8 @@ class ArraySimulator:
         self.admin_password = password if password is not None else _kept_password(self.state_dir)
         self._settings = Settings(password=self.admin_password, **settings)
         self._pools = dict(pools or {})
-        self._ports = (port, nbd_port)
+        self._ports = [port, *[0] * (controllers - 1)]
+        self._nbd_port = nbd_port
         self._tls, self._nbd_tls = tls, nbd_tls
         self._clock = clock
         self._running: _Running | None = None
@@ -92,7 +96,13 @@ class ArraySimulator:
     @property
     def url(self) -> str:
         """Where REST answers, without a trailing slash; ``/api/v1`` follows."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._started.http.port}"
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """The same of all controllers, also of those that have failed."""
+        scheme = "https" if self._tls else "http"
+        return [f"{scheme}://127.0.0.1:{one.port}" for one in self._started.controllers]
 
     @property
     def ca(self) -> Path | None:
@@ -116,11 +126,23 @@ class ArraySimulator:
 
     def stats(self) -> dict[str, int]:
         """REST calls per endpoint, e.g. ``{"POST /volumes": 3}``."""
-        return self._started.frame.stats()
+        return dict(sum((Counter(one.frame.stats()) for one in self._started.controllers), Counter()))
 
     def reset_stats(self) -> None:
         """Count from zero."""
-        self._started.frame.reset_stats()
+        for one in self._started.controllers:
+            one.frame.reset_stats()
+
+    def fail_controller(self, number: int) -> None:
+        """Let a controller fail: its sessions end, its connections break, nothing listens at its address.
+
+        What it had begun goes on to its end, as the other one would take it over.
+        """
+        self._started.controllers[number].stop()
+
+    def repair_controller(self, number: int) -> None:
+        """Let a controller that failed come back at its address."""
+        self._started.controllers[number].start()
 
     @property
     def _started(self) -> _Running:
@@ -147,19 +169,24 @@ class ArraySimulator:
         access = Access(core)
         exports = ArrayExports(core, access)
         nbd = exports.server = NbdServer(
-            exports, port=self._ports[1], tls=context if self._nbd_tls else None, tls_required=self._nbd_tls
+            exports, port=self._nbd_port, tls=context if self._nbd_tls else None, tls_required=self._nbd_tls
         )
         nbd.start()
         stack.callback(nbd.stop)
-        logins, jobs, stopping = Logins(core), Jobs(core), threading.Event()
+        jobs = Jobs(core)
         grants = Grants(core, jobs, self.nbd_host, nbd.port, tls=self._nbd_tls)
-        frame = Frame(core, logins, stopping)
-        _add_routes(frame, core, logins, jobs, access, grants, exports)
-        http = _HttpsServer(frame.app, self._ports[0], context if self._tls else None)
-        http.start()
-        stack.callback(http.stop)
-        stack.callback(stopping.set)
-        return _Running(core, frame, http, nbd)
+
+        def frame(stopping: threading.Event) -> Frame:
+            logins = Logins(core)
+            made = Frame(core, logins, stopping)
+            _add_routes(made, core, logins, jobs, access, grants, exports)
+            return made
+
+        controllers = [_Controller(frame, port, context if self._tls else None) for port in self._ports]
+        for one in controllers:
+            one.start()
+            stack.callback(one.stop)
+        return _Running(core, controllers, nbd)
 
     def _open_core(self, stack: ExitStack) -> Core:
         stack.callback(_lock(self.state_dir).close)
@@ -179,9 +206,36 @@ class ArraySimulator:
 @dataclass(frozen=True, slots=True)
 class _Running:
     core: Core
-    frame: Frame
-    http: HttpServer
+    controllers: Sequence[_Controller]
     nbd: NbdServer
+
+
+class _Controller:
+    """One REST server. A start makes a new one at the address of the first."""
+
+    def __init__(
+        self, frame: Callable[[threading.Event], Frame], port: int, context: ssl.SSLContext | None
+    ) -> None:
+        self._make, self._context = frame, context
+        self.port = port
+        self._http: HttpServer | None = None
+
+    def start(self) -> None:
+        """Serve, without sessions; fine if it does."""
+        if self._http is not None:
+            return
+        self._stopping = threading.Event()
+        self.frame = self._make(self._stopping)
+        self._http = _HttpsServer(self.frame.app, self.port, self._context)
+        self._http.start()
+        self.port = self._http.port
+
+    def stop(self) -> None:
+        """End requests and connections; fine if it has stopped."""
+        self._stopping.set()
+        if self._http is not None:
+            self._http.stop()
+            self._http = None
 
 
 class _HttpsServer(HttpServer):

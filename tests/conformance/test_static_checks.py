@@ -114,7 +114,7 @@ DEFECTS = [
     (SIDE, TOP, _alone("subprocess", "subprocess.run(['true'])"), "calls subprocess.Popen"),
     (SIDE, TOP, _alone("socket", "kept = socket.socket()"), "leaves sockets open"),
     (SIDE, TOP, _alone("os", "raise OSError('no array')"), "no array"),
-    ("static.import_is_cheap", TOP, "\nimport time\ntime.sleep(0.31)" + TOP, "ms: import late"),
+    ("static.import_is_cheap", TOP, "\nimport time\ntime.sleep(0.5)" + TOP, "ms: import late"),
     (MAKE, INIT, "    def __init__(self, options):\n        open('/dev/full', 'w')\n" + INIT, "for writing"),
     (MAKE, INIT, "    def __init__(self, options):\n        raise OSError('no array')\n" + INIT, "no array"),
     (MAKE, INIT, "    def __init__(self, options, pool):\n        pass\n" + INIT, "TypeError"),

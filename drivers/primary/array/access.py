@@ -30,8 +30,8 @@ from ....core.spi import (
 )
 from ....transfer_objects.ids import HostId, VolumeId
 from ....transfer_objects.secret import Secret
-from .answers import Json
-from .client import Conversation, member, path_of
+from .answers import Json, member
+from .client import Conversation, path_of
 from .objects import SEALED, ArrayGrant, ArrayVolume
 from .volumes import ArrayVolumes, delete_if_there
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ....core.spi import (
     Busy,
@@ -32,6 +32,7 @@ from ....core.spi import (
 from ....transfer_objects.secret import REDACTED, Secret
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 _BY_CODE: Mapping[str, type[StorageError]] = {
     "invalid_argument": InvalidArgument,
@@ -136,3 +137,15 @@ def _without(secrets: Iterable[Secret], text: str) -> str:
         if secret:
             text = text.replace(secret.reveal(), REDACTED)
     return text
+
+
+def member(content: Json, key: str, kind: type[T]) -> T:
+    """Return a member of an answer.
+
+    Raises:
+        Internal: it is missing or of another type; the array speaks another language.
+    """
+    value = content.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Internal(f"the array's answer has no {kind.__name__} {key!r}")
+    return value

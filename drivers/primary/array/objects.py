@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from ....core.spi import Internal, Qos, Volume
 from ....transfer_objects.ids import VolumeId
-from .answers import Json
-from .client import member
+from .answers import Json, member
 
 # Our labels on the array's objects. MARK tells that the others are ours to read.
 MARK, OWNER, KIND, ID, NAME, ORIGIN, STATE = (

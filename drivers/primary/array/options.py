@@ -14,6 +14,9 @@ class ArrayOptions:
     """Where the array is, who we are there, and which pool is ours."""
 
     url: str = option(help="Where the array answers, without a path", example="https://array-1:8443")
+    standby_url: str | None = option(
+        help="Where the array's other controller answers, asked when the first one does not", default=None
+    )
     username: str = option(help="Who we are on the array", example="bollard")
     password: Secret = option(help="Its password", secret=True)
     pool: str = option(help="The pool that holds our volumes", example="pool-a")

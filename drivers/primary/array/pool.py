@@ -19,8 +19,8 @@ from ....core.spi import (
     Traits,
 )
 from ....transfer_objects.ids import ID_RULE, VolumeId, is_valid_id
-from .answers import Json
-from .client import ArrayClient, Conversation, member, path_of
+from .answers import Json, member
+from .client import ArrayClient, Conversation, path_of
 from .names import Kind, array_name, check_owner, volume_kind
 from .objects import FILLING, ID, KIND, MARK, NAME, ORIGIN, OWNER, STATE, VERSION, ArrayVolume
 from .options import ArrayOptions

@@ -24,8 +24,8 @@ from ....core.spi import (
     VolumeSpec,
 )
 from ....transfer_objects.ids import ID_RULE, SnapshotId, VolumeId, is_valid_id
-from .answers import Json
-from .client import Conversation, member, path_of
+from .answers import Json, member
+from .client import Conversation, path_of
 from .names import Kind, array_name, group_of_member, member_id
 from .objects import ID, KIND, MARK, OWNER, VERSION, ArraySnapshot, ArrayVolume, is_of
 from .pool import refuse_seed

@@ -97,11 +97,12 @@ class Exchanges:
         self._pool.close()
 
 
-def server_of(text: str, schemes: Sequence[str]) -> SplitResult:
-    """Return what option `url` says of a server.
+def server_of(text: str, schemes: Sequence[str], option: str = "url") -> SplitResult:
+    """Return what an option says of a server.
 
     Args:
         schemes: those that are taken; the first is the one to recommend.
+        option: its name, for messages.
 
     Raises:
         InvalidArgument: it is no URL, or says more than a scheme, a host and a port.
@@ -111,11 +112,11 @@ def server_of(text: str, schemes: Sequence[str]) -> SplitResult:
         url.port  # noqa: B018 - read to have it checked
         text.encode("ascii")
     except ValueError as error:
-        raise InvalidArgument("option 'url' is not a URL") from error
+        raise InvalidArgument(f"option {option!r} is not a URL") from error
     beyond = url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc
     if url.scheme not in schemes or not url.hostname or beyond:
         raise InvalidArgument(
-            f"option 'url' must be {schemes[0]}://HOST[:PORT], without path, user or password"
+            f"option {option!r} must be {schemes[0]}://HOST[:PORT], without path, user or password"
         )
     return url
 

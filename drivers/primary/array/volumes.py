@@ -31,8 +31,8 @@ from ....core.spi import (
     VolumeSpec,
 )
 from ....transfer_objects.ids import VolumeId
-from .answers import Json
-from .client import Conversation, member, path_of
+from .answers import Json, member
+from .client import Conversation, path_of
 from .names import Kind
 from .objects import FILLING, READY, ArrayVolume, qos_to_array
 from .pool import ArrayPool, refuse_seed

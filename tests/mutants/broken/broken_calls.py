@@ -29,9 +29,10 @@ from bollard.core.spi import (
 )
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.array import client as array_client
+from bollard.drivers.primary.array import controller as array_controller
 from bollard.drivers.primary.array import transport as array_transport
 from bollard.drivers.primary.array.answers import Answer, Json, content_of
-from bollard.drivers.primary.array.client import ArrayClient, path_of
+from bollard.drivers.primary.array.client import path_of
 from bollard.drivers.primary.array.objects import READY
 from bollard.transfer_objects.ids import HostId, SnapshotId, VolumeId
 
@@ -246,7 +247,8 @@ class _Believes(ArrayDriver):
     """Reads the array's answers in its own way."""
 
     def open(self, call: Call) -> PoolInfo:
-        array_client.content_of = self._content  # type: ignore[attr-defined] # the name that it reads by
+        for reader in (array_client, array_controller):
+            reader.content_of = self._content  # type: ignore[attr-defined] # the name that it reads by
         return super().open(call)
 
     @staticmethod
@@ -289,11 +291,11 @@ class LogsInAndForgets(ArrayDriver):
     """A session that ended is renewed, and the request that met its end is not sent again."""
 
     def open(self, call: Call) -> PoolInfo:
-        ArrayClient._as_us = _sent_once  # type: ignore[method-assign] # the defect
+        array_controller.Controller.answer = _sent_once  # type: ignore[method-assign] # the defect
         return super().open(call)
 
 
-def _sent_once(self: ArrayClient, method: str, path: str, call: Call, **rest: Any) -> Answer:
+def _sent_once(self: array_controller.Controller, method: str, path: str, call: Call, **rest: Any) -> Answer:
     token = self._logged_in(call, expired=None)
     answer = self._patiently(method, path, call, token=token, **rest)
     if answer.status != 401 or method == "GET":

@@ -22,7 +22,7 @@ from bollard.core.spi import (
     VolumeSpec,
 )
 from bollard.drivers.primary.array import ArrayDriver
-from bollard.drivers.primary.array import client as array_client
+from bollard.drivers.primary.array import controller as array_controller
 from bollard.drivers.primary.array.client import ArrayClient, Conversation
 from bollard.drivers.primary.array.objects import ArrayVolume
 from bollard.drivers.primary.array.options import ArrayOptions
@@ -36,7 +36,7 @@ class TrustsAnyCertificate(ArrayDriver):
 
     def open(self, call: Call) -> PoolInfo:
         """Open without verification."""
-        array_client._tls = lambda options: ssl._create_unverified_context()  # noqa: S323, ARG005 - the defect
+        array_controller._tls = lambda options: ssl._create_unverified_context()  # noqa: S323, ARG005 - the defect
         return super().open(call)
 
 

@@ -20,7 +20,7 @@ from array_rig import VM, host, read, spec, write
 from bollard.core.dataplane.open import open_source
 from bollard.core.spi import Busy, NotFound, Outcome, Qos, StorageError, TemplateSpec, parse_options
 from bollard.drivers.primary.array import ArrayDriver
-from bollard.drivers.primary.array.client import ArrayClient
+from bollard.drivers.primary.array.controller import Controller
 from bollard.simulators.array import ArraySimulator
 from bollard.simulators.process import SimulatorProcess
 from bollard.transfer_objects.ids import TemplateId, VolumeId
@@ -296,7 +296,7 @@ def clone_and_die(process: SimulatorProcess, requests: int) -> bool:
 
 
 def _die_after(requests: int) -> None:
-    left, send = requests, ArrayClient._send
+    left, send = requests, Controller._send
 
     def counted(*arguments: Any, **rest: Any) -> object:
         nonlocal left
@@ -306,7 +306,7 @@ def _die_after(requests: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    pytest.MonkeyPatch().setattr(ArrayClient, "_send", counted)
+    pytest.MonkeyPatch().setattr(Controller, "_send", counted)
 
 
 def test_a_driver_that_is_killed_during_a_copy(start):
