@@ -11,8 +11,8 @@
 #   make clean     remove what the targets above made
 
 PYTHON ?= python3
-# Two workers: CI has two cores, and more of them fight over the disk (every test of the data path writes).
-JOBS ?= 2
+# CI has two cores; a third of the time a test waits for a guest, a deadline or a disk.
+JOBS ?= 3
 ARGS ?=
 BIN := .venv/bin
 
@@ -45,7 +45,7 @@ SLOW := $(filter true,$(CI))
 # What the slow tests have shown of drivers without a defect, for the mutants.
 VERDICTS := .make/verdicts
 
-test: setup
+test: setup .typing/bollard
 	$(BIN)/pytest -n $(JOBS) -m "not slow" $(if $(SLOW),--cov --cov-report=term:skip-covered) $(ARGS)
 ifdef SLOW
 	rm -rf $(VERDICTS) && mkdir -p $(VERDICTS)

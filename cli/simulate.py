@@ -13,6 +13,7 @@ _SIMULATORS = {
     "array": "an all-flash array: REST over HTTPS, NBD exports, snapshots, defects",
     "swift": "OpenStack Swift: tempauth, ranges, SLO, defects",
     "s3": "S3 (moto), objects in memory",
+    "bmc": "a BMC: IPMI 2.0 over LAN, with a hook that switches the host, and defects",
     "hypervisor": "hosts of KVM, VMware, XenServer or Hyper-V with VMs that write real blocks",
 }
 

@@ -31,6 +31,8 @@ unzip                unzip
 sshd                 openssh-server
 chromium             chromium
 qemu-system-x86_64   qemu-system-x86
+ipmi_sim             openipmi
+ipmitool             ipmitool
 libvirtd             libvirt-daemon
 virt-qemu-run        libvirt-daemon-driver-qemu
 virsh                libvirt-clients

@@ -1,0 +1,1 @@
+"""Fencing by IPMI 2.0 (RMCP+), with pyghmi."""

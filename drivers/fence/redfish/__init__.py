@@ -1,0 +1,1 @@
+"""Fencing by Redfish (DMTF DSP0266), with sushy."""
