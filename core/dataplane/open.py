@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 
-from ..spi.errors import PermissionDenied, Unsupported
-from ..spi.location import FileLocation, IscsiLocation, Location, NbdLocation
+from ..spi.errors import PermissionDenied
+from ..spi.location import FileLocation, Location, NbdLocation
 from .api import BlockSink, BlockSource
 from .endpoint import SocketEndpoint
 from .file import FileSink, FileSource
+from .iscsi import open_iscsi_sink, open_iscsi_source
 from .nbd import DEFAULT_TIMEOUT
 from .nbd_source import NbdSink, NbdSource
 from .qcow2 import open_qcow2_sink, open_qcow2_source
@@ -25,11 +26,12 @@ def open_source(
         tls: for NBD over TCP: encrypt, and refuse a server that does not.
 
     Raises:
-        NotFound: no such file or export.
+        NotFound: no such file, export, target or LUN.
         InvalidArgument: not an image of the stated format, or one that refers to other files.
         DataLoss: the image is damaged, or the export has another size than the location says.
+        Unauthenticated: the target refuses the CHAP name or secret.
         Unavailable: the server cannot be reached.
-        Unsupported: a tool is not installed, or the kind of location is not known here.
+        Unsupported: a tool is not installed.
     """
     if isinstance(location, FileLocation):
         if location.format == "qcow2":
@@ -38,7 +40,7 @@ def open_source(
     if isinstance(location, NbdLocation):
         endpoint = SocketEndpoint(location.address, timeout=timeout)
         return NbdSource(endpoint, location.export, size=location.size, timeout=timeout, tls=tls)
-    raise _no_iscsi(location)
+    return open_iscsi_source(location, timeout=timeout)
 
 
 def open_sink(
@@ -59,11 +61,4 @@ def open_sink(
     if isinstance(location, NbdLocation):
         endpoint = SocketEndpoint(location.address, timeout=timeout)
         return NbdSink(endpoint, location.export, size=location.size, timeout=timeout, tls=tls)
-    raise _no_iscsi(location)
-
-
-def _no_iscsi(location: IscsiLocation) -> Unsupported:
-    return Unsupported(
-        f"target {location.target} is iSCSI: attach it to the host (open-iscsi) and use the block device, "
-        "or let the driver offer NBD"
-    )
+    return open_iscsi_sink(location, timeout=timeout)

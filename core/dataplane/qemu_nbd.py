@@ -1,4 +1,4 @@
-"""A private qemu-nbd for one image.
+"""A private qemu-nbd for one image, or for one LUN (iscsi.py).
 
     us                                         qemu-nbd
     socketpair-like private unix socket
@@ -28,10 +28,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from ..spi.errors import (
     DataLoss,
@@ -52,7 +53,9 @@ _EXIT_TIMEOUT = 30.0
 _BACKLOG = 64
 _FIRST_FREE_FD = 10
 
-_REASONS: tuple[tuple[str, type[StorageError]], ...] = (
+Reasons: TypeAlias = Sequence[tuple[str, type[StorageError]]]
+
+_REASONS: Reasons = (
     ("lock", InUse),
     ("not in qcow2 format", InvalidArgument),
     ("Unsupported qcow2 version", Unsupported),
@@ -66,17 +69,16 @@ _REASONS: tuple[tuple[str, type[StorageError]], ...] = (
 """What qemu says when it does not start, most telling first; it has no codes."""
 
 
-class QemuNbd:
+class PrivateServer:
     """An `Endpoint` that starts qemu-nbd with the first connection and reaps it after the last.
 
     Args:
-        image: what is served, for messages.
-        fd: the open image; owned from now on.
-        backing: the open images below it, from top to base, qcow2 all; owned from now on. Without, QEMU
-            opens what the image's header names.
-        driver: QEMU's format driver, always explicit.
-        arguments: more of qemu-nbd's options.
+        name: what is served, for messages.
+        fds: open files that QEMU is given; owned from now on.
+        arguments: returns qemu-nbd's arguments, from the numbers that the files have over there.
+        reasons: what QEMU says when it does not start, and which error that is; the first hit counts.
         timeout: seconds to wait for a connection.
+        patience: seconds that it may take to end in order before it is killed.
 
     Raises:
         Unsupported: qemu-nbd is not installed.
@@ -86,17 +88,19 @@ class QemuNbd:
 
     def __init__(
         self,
-        image: Path,
-        fd: int,
-        driver: str,
-        arguments: Sequence[str] = (),
+        name: str,
+        fds: Sequence[int],
+        arguments: Callable[[Sequence[int]], Sequence[str]],
         *,
-        backing: Sequence[int] = (),
+        reasons: Reasons,
         timeout: float,
+        patience: float = _EXIT_TIMEOUT,
     ) -> None:
         binary = program()
-        self._image = image
+        self._name = name
+        self._reasons = reasons
         self._timeout = timeout
+        self._patience = patience
         self._lock = threading.Lock()
         self._connections = 0
         self._stderr = os.memfd_create("qemu-nbd-stderr")
@@ -106,11 +110,11 @@ class QemuNbd:
         with os_errors("cannot make a private socket"):
             listener, self._socket = _private_listener()
         # activate.py puts the listener at 3; were the image there, it would be lost.
-        fds = [_moved_up(one) for one in (fd, *backing)]
+        moved = [_moved_up(fd) for fd in fds]
         # No --persistent: it ends with its last client.  --shared=0: any number of them.
-        command = [binary, "--shared=0", *arguments, "--image-opts", _image_options(driver, fds)]
+        command = [binary, "--shared=0", *arguments(moved)]
         self._thread = threading.Thread(
-            target=self._supervise, args=(command, listener, fds), name="qemu-nbd", daemon=True
+            target=self._supervise, args=(command, listener, moved), name="qemu-nbd", daemon=True
         )
 
     # The kernel sends the death signal when the *thread* that started the child ends. So a thread
@@ -140,7 +144,7 @@ class QemuNbd:
 
     def connect(self) -> socket.socket:
         """Connect, starting the server if this is the first connection."""
-        with self._lock, os_errors(f"cannot connect to qemu-nbd for {self._image}"):
+        with self._lock, os_errors(f"cannot connect to qemu-nbd for {self._name}"):
             sock = connect_unix(f"/proc/self/fd/{self._socket}", timeout=self._timeout)
             if not self._thread.ident:
                 self._thread.start()
@@ -164,9 +168,10 @@ class QemuNbd:
         # It ends by itself after a client that it served, not after one that gave up before.
         # SIGTERM is its orderly way out, the same as after the last client.
         os.kill(process.pid, signal.SIGTERM)
-        self._thread.join(_EXIT_TIMEOUT)
+        self._thread.join(self._patience)
         if self._thread.is_alive():
             os.kill(process.pid, signal.SIGKILL)
+            self._thread.join(_EXIT_TIMEOUT)  # it waits for the child, which `wait` below takes away
         with suppress(subprocess.TimeoutExpired):  # not even SIGKILL ends a process on a dead disk
             process.wait(_EXIT_TIMEOUT)
 
@@ -175,8 +180,43 @@ class QemuNbd:
         text = self._reason.lower()
         if not text:
             return error
-        kind = next((kind for hint, kind in _REASONS if hint.lower() in text), Unavailable)
-        return kind(f"qemu-nbd cannot open {self._image}", outcome=error.outcome, detail=self._reason)
+        kind = next((kind for hint, kind in self._reasons if hint.lower() in text), Unavailable)
+        return kind(f"qemu-nbd cannot open {self._name}", outcome=error.outcome, detail=self._reason)
+
+
+class QemuNbd(PrivateServer):
+    """A server for an image file.
+
+    Args:
+        image: what is served, for messages.
+        fd: the open image; owned from now on.
+        backing: the open images below it, from top to base, qcow2 all; owned from now on. Without, QEMU
+            opens what the image's header names.
+        driver: QEMU's format driver, always explicit.
+        arguments: more of qemu-nbd's options.
+        timeout: seconds to wait for a connection.
+
+    Raises:
+        Unsupported: qemu-nbd is not installed.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        fd: int,
+        driver: str,
+        arguments: Sequence[str] = (),
+        *,
+        backing: Sequence[int] = (),
+        timeout: float,
+    ) -> None:
+        super().__init__(
+            str(image),
+            [fd, *backing],
+            lambda fds: [*arguments, "--image-opts", _image_options(driver, fds)],
+            reasons=_REASONS,
+            timeout=timeout,
+        )
 
 
 def program() -> str:

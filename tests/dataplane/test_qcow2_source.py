@@ -24,7 +24,6 @@ from bollard.core.spi import (
     FileLocation,
     InUse,
     InvalidArgument,
-    IscsiLocation,
     NotFound,
     PermissionDenied,
     StorageError,
@@ -290,7 +289,3 @@ def test_locations_open_what_they_say(images: ModuleType, tmp_path: Path) -> Non
         assert list(source.extents(0, MIB)) == [Extent(0, MIB, HOLE)]
     with pytest.raises(PermissionDenied):
         open_sink(FileLocation(path=qcow2, format="qcow2", read_only=True))
-    iscsi = IscsiLocation(portal=("127.0.0.1", 3260), target="iqn.x", lun=0, initiator="iqn.y")
-    for opener in (open_source, open_sink):
-        with pytest.raises(Unsupported, match="block device"):
-            opener(iscsi)
