@@ -9,7 +9,7 @@ An image whose bytes are right although the one below it is gone does not stand 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...core.spi import Overlays
@@ -22,6 +22,7 @@ from ..registry import check
 from ._images import add_overlays, must_write_to, overlays_of, switch_to, written_by_guest
 
 HYPERVISOR = ("hypervisor",)
+_WRITES = 8  # to each overlay: a merge that loses them is seen, also if the guest goes on from what is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +74,29 @@ def check_merge_guest_goes_on(lab: HostLab) -> None:
     """Merged under a running guest, each disk has all that the guest wrote, and the guest writes to it."""
     vm, disks = lab.place.vm, written_by_guest(lab, 2)
     above = add_overlays(lab, vm, disks)
-    for device, thing in disks.items():
+    for device in list(disks) * _WRITES:
         must(lab.guest_writes(above[device]), f"the guest does not write to the overlay of {device}")
+    before = _at_rest(lab, above)
+    for device, thing in disks.items():
         _merge(lab, vm, device, above[device], thing)
         must(lab.guest_writes(thing), "the guest does not write to the image that was merged into")
-    must_write_to(lab, vm, disks)
-    lab.freeze()
-    one_instant(list(disks.values()))
+    # Soon: a guest that has written everything anew hides what a merge lost.
+    after = _at_rest(lab, disks)
+    must(
+        after >= before,
+        f"the guest had written block {before}, and after the merge block {after} is the last",
+    )
     for thing in disks.values():
         thing.judge(1)
+    must_write_to(lab, vm, disks)
+
+
+def _at_rest(lab: HostLab, disks: Mapping[str, TestObject]) -> int:
+    """Return the newest generation on all disks, which must show one instant."""
+    lab.freeze()
+    newest = one_instant(list(disks.values()))
+    lab.driver.thaw(lab.place.vm, lab.call())
+    return newest
 
 
 @check(
