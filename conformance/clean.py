@@ -228,12 +228,13 @@ def _template(intent: Intent, place: Place) -> str:
 
 
 def _prefix(intent: Intent, place: Place) -> str:
-    store, call = _store(intent, place), _call()
-    for stored in _keys(store, intent.id, call):
-        store.delete(stored, call)
-    store.abort_uploads(intent.id, call, older_than=0)
+    # A deadline for each call: one for 1,001 keys was too short on a busy machine, and they had "leaked".
+    store = _store(intent, place)
+    for stored in _keys(store, intent.id):
+        store.delete(stored, _call())
+    store.abort_uploads(intent.id, _call(), older_than=0)
     # A listing may lag: what it still shows is asked for by name.
-    left = [key for key in _keys(store, intent.id, call) if _exists(store, key, call)]
+    left = [key for key in _keys(store, intent.id) if _exists(store, key, _call())]
     return f"{intent}: {len(left)} keys are left, {left[0]!r} first" if left else ""
 
 
@@ -248,8 +249,8 @@ def _key(intent: Intent, place: Place) -> str:
     return ""  # what the driver refuses to delete by that name, it did not take
 
 
-def _keys(store: Store, prefix: str, call: Call) -> list[str]:
-    return [stored.key for stored in all_pages(lambda after: store.list(prefix, call, after=after))]
+def _keys(store: Store, prefix: str) -> list[str]:
+    return [stored.key for stored in all_pages(lambda after: store.list(prefix, _call(), after=after))]
 
 
 def _exists(store: Store | ImageStoreDriver[Any], key: str, call: Call) -> bool:

@@ -40,8 +40,10 @@ def _run(backend: str, home: Path, seconds: int, *arguments: str) -> tuple[int, 
             env=target.environment(),
         )
     assert done.stdout, done.stderr
-    assert not list((home / "ledger").iterdir())
-    return done.returncode, json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    # Together: under load a run of swift left one entry, and nobody saw of which check.
+    assert (list((home / "ledger").iterdir()), _broken(result)) == ([], {})
+    return done.returncode, result
 
 
 def _broken(result: dict[str, Any]) -> dict[str, str]:
@@ -59,7 +61,6 @@ def test_own_drivers_are_conformant(backend: str, tmp_path: Path) -> None:
     # No measure of speed: another test has the other core, and the array's run took over 600 s beside it.
     code, result = _run(backend, tmp_path, 1500)
 
-    assert _broken(result) == {}
     assert code == 0
     assert result["verdict"].startswith("CONFORMANT: ")
     assert result["counts"]["not-run"] == 0
@@ -70,7 +71,6 @@ def test_own_drivers_are_conformant(backend: str, tmp_path: Path) -> None:
 @pytest.mark.real
 def test_nothing_fails_in_smoke(tmp_path: Path) -> None:
     """Nothing fails in tier smoke of a host driver; all drivers' smoke is in their tier standard."""
-    code, result = _run("qcow2", tmp_path, 240, "--tier", "smoke")
+    code, _ = _run("qcow2", tmp_path, 240, "--tier", "smoke")
 
-    assert _broken(result) == {}
     assert code == 0
