@@ -7,6 +7,7 @@ part 3 (being read)
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,7 +53,9 @@ def read_full(reader: CheckedReader, size: int) -> bytes:
     first = reader.read(size)
     if len(first) in (0, size):
         return first
-    data = bytearray(first)
-    while len(data) < size and (more := reader.read(size - len(data))):
-        data += more
-    return bytes(data)
+    # BytesIO gives its buffer away without a copy; bytes(bytearray) held a part of 32 MiB twice.
+    buffer = io.BytesIO()
+    buffer.write(first)
+    while buffer.tell() < size and (more := reader.read(size - buffer.tell())):
+        buffer.write(more)
+    return buffer.getvalue()

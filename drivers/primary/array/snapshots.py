@@ -147,7 +147,8 @@ class ArraySnapshots(ArrayVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
             if found is not None:
                 return found
             named = map(ArraySnapshot.of, talk.items("/snapshots", name=body["name"]))
-            if any(one.volume == source.id for one in named):
+            # One of ours was deleted and made anew between the two looks: no conflict, and worth a repeat.
+            if any(one.volume == source.id and not is_of(one.labels, self.options.owner) for one in named):
                 raise
             raise Busy(f"snapshot {snapshot} was just deleted by another caller") from error
 

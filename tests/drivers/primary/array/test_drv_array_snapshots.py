@@ -7,6 +7,7 @@ import pytest
 from array_rig import CHUNK, VM, host, read, spec, write
 from bollard.core.dataplane.open import open_sink
 from bollard.core.spi import (
+    Busy,
     Call,
     Conflict,
     DeadlineExceeded,
@@ -224,3 +225,12 @@ def test_a_vm_snapshot_is_all_or_none(driver):
     driver.delete_vm_snapshot([WEB], VM, call())
     with pytest.raises(InvalidArgument):
         driver.create_snapshot(WEB, member, call())
+
+
+def test_a_snapshot_made_anew_by_another_is_worth_a_repeat(driver, monkeypatch):
+    """Between two looks of a create another caller deleted and made the snapshot: `Busy`, no `Conflict`."""
+    driver.create_volume(spec(WEB), call())
+    driver.create_snapshot(WEB, S1, call())
+    monkeypatch.setattr(type(driver), "_find_snapshot", lambda *_: None)  # it was gone at each of our looks
+    with pytest.raises(Busy, match="just deleted"):
+        driver.create_snapshot(WEB, S1, call())
