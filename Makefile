@@ -11,8 +11,10 @@
 #   make clean     remove what the targets above made
 
 PYTHON ?= python3
-# CI has two cores; a third of the time a test waits for a guest, a deadline or a disk.
+# CI has two cores; a third of the time a test waits for a guest, a deadline or a disk. The slow ones and the
+# mutants run whole suites with eight callers each: a third of them beside gained 8 minutes of 60, and races of load.
 JOBS ?= 3
+SLOW_JOBS ?= 2
 ARGS ?=
 BIN := .venv/bin
 
@@ -49,8 +51,8 @@ test: setup .typing/bollard
 	$(BIN)/pytest -n $(JOBS) -m "not slow" $(if $(SLOW),--cov --cov-report=term:skip-covered) $(ARGS)
 ifdef SLOW
 	rm -rf $(VERDICTS) && mkdir -p $(VERDICTS)
-	BOLLARD_VERDICTS=$(abspath $(VERDICTS)) $(BIN)/pytest -n $(JOBS) -m slow $(ARGS)
-	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --verdicts $(VERDICTS)
+	BOLLARD_VERDICTS=$(abspath $(VERDICTS)) $(BIN)/pytest -n $(SLOW_JOBS) -m slow $(ARGS)
+	$(BIN)/python tests/mutants/run.py --jobs $(SLOW_JOBS) --verdicts $(VERDICTS)
 endif
 
 check: setup .typing/bollard
@@ -65,10 +67,10 @@ check: setup .typing/bollard
 	$(BIN)/mkdocs --quiet build --strict
 
 long: setup
-	BOLLARD_LONG=1 $(BIN)/pytest -n $(JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py
+	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py
 
 mutants: setup
-	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --json conformance/mutation_score.json
+	$(BIN)/python tests/mutants/run.py --jobs $(SLOW_JOBS) --json conformance/mutation_score.json
 
 bench: setup
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
