@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ....core.spi import Call, Internal, Outcome, StorageError, Unavailable
+from ....core.spi import Call, DeadlineExceeded, Internal, Outcome, StorageError, Unavailable
 from ....transfer_objects.secret import Secret
 from .answers import Answer, Json, content_of, member
 from .controller import Controller
@@ -77,8 +77,10 @@ class ArrayClient:
         asked = self._current
         try:
             return asked.answer(method, path, call, **rest)
-        except Unavailable:
-            self._leave(asked)
+        except (Unavailable, DeadlineExceeded):
+            # Also when time ran out: a controller that hangs would be asked again by each short call.
+            if not call.cancel.is_set():
+                self._leave(asked)
             raise
 
     def _leave(self, asked: Controller) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from array_rig import read, spec, write
-from bollard.core.spi import Call, Outcome, StorageError, Unavailable, parse_options
+from bollard.core.spi import Call, DeadlineExceeded, Outcome, StorageError, Unavailable, parse_options
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.primary.array.client import ArrayClient
 from bollard.simulators.array import ArraySimulator
@@ -105,6 +106,17 @@ def _fails_at(
 
     monkeypatch.setattr(ArrayClient, "_ask", ask)
     return lambda: bool(struck)
+
+
+def test_a_controller_that_hangs_is_left(twin) -> None:
+    """A call whose time a silent controller used up is the last that asks it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        given = {**options(twin), "url": f"https://127.0.0.1:{silent.getsockname()[1]}"}
+        client = ArrayClient(parse_options(ArrayDriver.Options, given))
+        with pytest.raises(DeadlineExceeded):
+            client.talk(Call.within(0.3)).get("/system")
+        assert client.talk(Call.within(10)).get("/system")
+        client.close()
 
 
 def test_a_standby_without_tls_is_refused(twin) -> None:
