@@ -2,7 +2,8 @@
 #
 #   make demo      the whole story on this machine, in under two minutes
 #   make test      the tests (CI=true: all of them, and coverage; options with ARGS='-k archive')
-#   make long      the tests that CI runs in part, whole: 20,000 histories of an archive, 100 kills of the suite
+#   make long      the tests that CI runs in part, whole: 20,000 histories of an archive, 100 kills of the suite,
+#                  a kill at each step of Archive on a real array and of a migration
 #   make mutants   the conformance suite against every broken backend and driver; prints the score
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
 #   make bench     the benchmarks
@@ -11,10 +12,12 @@
 #   make clean     remove what the targets above made
 
 PYTHON ?= python3
-# CI has two cores; a third of the time a test waits for a guest, a deadline or a disk. The slow ones and the
-# mutants run whole suites with eight callers each: a third of them beside gained 8 minutes of 60, and races of load.
+# CI has two cores; a third of the time a test waits for a guest, a deadline or a disk. The slow ones run whole
+# suites with eight callers each: a third of them beside gained 8 minutes of 60, and races of load. A mutant is
+# a few checks, and who survives is tried once more, alone.
 JOBS ?= 3
 SLOW_JOBS ?= 2
+MUTANT_JOBS ?= 3
 ARGS ?=
 BIN := .venv/bin
 
@@ -52,7 +55,7 @@ test: setup .typing/bollard
 ifdef SLOW
 	rm -rf $(VERDICTS) && mkdir -p $(VERDICTS)
 	BOLLARD_VERDICTS=$(abspath $(VERDICTS)) $(BIN)/pytest -n $(SLOW_JOBS) -m slow $(ARGS)
-	$(BIN)/python tests/mutants/run.py --jobs $(SLOW_JOBS) --verdicts $(VERDICTS)
+	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --verdicts $(VERDICTS)
 endif
 
 check: setup .typing/bollard
@@ -67,10 +70,11 @@ check: setup .typing/bollard
 	$(BIN)/mkdocs --quiet build --strict
 
 long: setup
-	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py
+	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py \
+	  tests/snapshots/test_snapshot_kill.py tests/snapshots/test_migration_kill.py
 
 mutants: setup
-	$(BIN)/python tests/mutants/run.py --jobs $(SLOW_JOBS) --json conformance/mutation_score.json
+	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --json conformance/mutation_score.json
 
 bench: setup
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

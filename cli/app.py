@@ -11,7 +11,7 @@ import typer
 
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
-from . import archive, conformance, demo, doctor, drivers, new_driver, pools, simulate
+from . import archive, conformance, demo, doctor, drivers, fences, new_driver, pools, simulate
 from .context import Settings
 from .output import report
 
@@ -37,6 +37,7 @@ def root(
 
 app.add_typer(archive.app, name="archive")
 app.add_typer(pools.app, name="pool")
+app.add_typer(fences.app, name="fence")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(conformance.app, name="conformance")
 app.command()(demo.demo)

@@ -1,4 +1,4 @@
-"""What every command needs: the configuration, the pools and stores it names, this machine's mover."""
+"""What every command needs: the configuration and what it names, and this machine as a mover."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from ..core.access import Mover
 from ..core.config import Config, load_config
+from ..core.fence import Fence, open_fence
 from ..core.journal import Journal
 from ..core.mover import mover_host, state_directory
 from ..core.pool import Pool, open_pool
@@ -54,6 +55,12 @@ def store(ctx: typer.Context, name: str) -> Store:
     """Open a store of the configuration; close it."""
     backend = config(ctx).store(name)
     return open_store(backend.name, backend.driver, backend.options)
+
+
+def fence(ctx: typer.Context, host: str) -> Fence:
+    """Open a host's fence of the configuration; close it."""
+    backend = config(ctx).fence(host)
+    return open_fence(backend.name, backend.driver, backend.options)
 
 
 def mover() -> Mover:

@@ -15,7 +15,11 @@ from .output import out, print_json
 def new_driver(
     name: Annotated[str, typer.Argument(help="What operators will write: lower case, e.g. acme.")],
     kind: Annotated[
-        Kind, typer.Option(help="managed: an array; host: a pool that hosts mount; image-store: objects.")
+        Kind,
+        typer.Option(
+            help="managed: an array; array: the same, but whole: Bollard's own, to become yours;"
+            " host: a pool that hosts mount; image-store: objects."
+        ),
     ] = Kind.MANAGED,
     directory: Annotated[
         Path | None, typer.Option(help="Where the package goes (default: ./NAME-bollard).", file_okay=False)

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.migration import VolumeMigration
 from ..core.pool import Pool
-from ..core.spi import Qos, Snapshot, Volume, VolumeSpec
+from ..core.spi import Call, Qos, Snapshot, Volume, VolumeSpec
 from ..transfer_objects.ids import SnapshotId, VolumeId
 from . import context
-from .context import JsonFlag, PoolName
-from .output import out, show, show_rows, size_text
+from .context import LONGEST, JsonFlag, PoolName
+from .output import out, show, show_rows, size_text, transfer
 from .sizes import Size
 
 app = typer.Typer(help="Volumes and snapshots on primary storage.", no_args_is_help=True)
@@ -154,13 +155,46 @@ def revert(ctx: typer.Context, volume: VolumeArg, snapshot: SnapshotArg, pool: P
 
 
 @app.command()
+def migrate(
+    ctx: typer.Context,
+    volume: VolumeArg,
+    to: Annotated[str, typer.Option(help="The pool that gets it.")],
+    pool: PoolName = "",
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read both back and compare before the old one goes.")
+    ] = True,
+    drop_limits: Annotated[
+        bool, typer.Option("--drop-limits", help="Also to a pool that cannot limit it as it is limited now.")
+    ] = False,
+    drop_snapshots: Annotated[
+        bool, typer.Option("--drop-snapshots", help="Its snapshots on the old pool go with it.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Move a volume that nobody uses to another pool. Repeat the command after any failure."""
+    with context.pool(ctx, pool) as source, context.pool(ctx, to) as target:
+        migration = VolumeMigration(
+            source=source,
+            target=target,
+            mover=context.mover(),
+            verify=verify,
+            keep_limits=not drop_limits,
+            drop_snapshots=drop_snapshots,
+        )
+        quiet = json or context.settings(ctx).quiet
+        with transfer(f"moving {volume} to {target.name}", quiet=quiet) as progress:
+            moved = migration.migrate(VolumeId(volume), Call.within(LONGEST, progress=progress))
+    show(_volume_row(moved, json), as_json=json, title=f"on {target.name}")
+
+
+@app.command()
 def sweep(
     ctx: typer.Context,
     pool: PoolName = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Remove temporary clones and grants that crashed commands of this machine left on a pool."""
+    """Remove what crashed commands of this machine left on a pool: clones, grants, half-filled volumes."""
     with context.pool(ctx, pool) as opened:
         found = context.mover().sweep_pool(opened, dry_run=dry_run)
     show_rows([{"object": line} for line in found], as_json=json, empty="Nothing was left behind.")

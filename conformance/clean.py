@@ -4,6 +4,7 @@
                    released: adopted again -> volume
                    backup and checkpoint -> thaw -> moved home -> on or off as it was
                    -> detach -> forget -> files of the objects
+                   fenced -> on
 
 One path for both, so that each run of the suite tests what a vendor needs after kill -9.
 """
@@ -23,6 +24,7 @@ from ..core.spi import (
     Backups,
     Call,
     Conflict,
+    FenceDriver,
     GuestState,
     HypervisorDriver,
     ImageStoreDriver,
@@ -31,6 +33,7 @@ from ..core.spi import (
     MigratesVms,
     NotFound,
     ObjectKind,
+    PowerState,
     PowersVms,
     StorageError,
     Unsupported,
@@ -40,6 +43,7 @@ from ..core.spi import (
 )
 from ..core.store import Store, open_store
 from ..transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, VmSnapshotId, VolumeId
+from .fence_lab import open_fence
 from .host_lab import open_hypervisor
 from .ledger import Contents, Intent, Kind, Ledger
 from .recording import ARCHIVE, UNDER_TEST
@@ -51,10 +55,11 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run's objects are: its pool or hypervisor, and its stores by their name in the ledger."""
+    """Where a run's objects are: its pool, hypervisor or BMC, and its stores by their name in the ledger."""
 
     pool: Pool | None = None
     hypervisor: HypervisorDriver[Any] | None = None
+    fence: FenceDriver[Any] | None = None
     stores: Mapping[str, Store] = field(default_factory=dict)
 
 
@@ -116,7 +121,7 @@ def settings_for(contents: Contents, given: SuiteSettings) -> SuiteSettings:
 
 
 def open_place(settings: SuiteSettings, stack: ExitStack) -> Place:
-    """Open the pool or store of a configuration, and its archive store.
+    """Open what a configuration names: pool, store, hypervisor or BMC, and the archive store.
 
     Raises:
         PluginError: a driver cannot be loaded.
@@ -133,6 +138,9 @@ def open_place(settings: SuiteSettings, stack: ExitStack) -> Place:
     if kind == "hypervisor":
         driver = open_hypervisor(settings.driver, settings.options)
         return replace(place, hypervisor=stack.enter_context(closing(driver)))
+    if kind == "fence":
+        fence = open_fence(settings.driver, settings.options)
+        return replace(place, fence=stack.enter_context(closing(fence)))
     return replace(place, pool=stack.enter_context(open_pool(UNDER_TEST, settings.driver, settings.options)))
 
 
@@ -332,6 +340,16 @@ def _backup(intent: Intent, place: Place) -> str:
     return ""
 
 
+def _fenced(intent: Intent, place: Place) -> str:
+    if place.fence is None:
+        raise Conflict("the configuration names no fence driver")
+    if place.fence.power_state(_call()) is PowerState.ON:
+        return ""
+    place.fence.power_on(_call())
+    state = place.fence.power_state(_call())
+    return f"{intent}: the host is {state} after power_on" * (state is not PowerState.ON)
+
+
 def _objects(intent: Intent, place: Place) -> str:  # noqa: ARG001 - a file, whatever the driver
     directory = Path(intent.scope)
     if not directory.is_dir():
@@ -358,6 +376,7 @@ _REMOVERS: Mapping[Kind, Callable[[Intent, Place], str]] = {
     Kind.POWER: _power,
     Kind.MOVED: _moved,
     Kind.BACKUP: _backup,
+    Kind.FENCED: _fenced,
     Kind.OBJECTS: _objects,
 }
 

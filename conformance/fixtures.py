@@ -22,13 +22,15 @@ from ..core.access import Mover
 from ..core.journal import Journal
 from ..core.mover import mover_host
 from ..core.pool import Pool
-from ..core.spi import Call, HypervisorDriver, StorageError
+from ..core.spi import Call, FenceDriver, HypervisorDriver, StorageError
 from ..core.store import Store, open_store
 from ..simulators.faults.http import HttpProxy
 from ..transfer_objects.ids import new_id
 from . import plugin
 from .between import fault_proxy
 from .clean import Place
+from .fence_gate import Gate, gate
+from .fence_lab import FenceLab, FenceSettings
 from .host_lab import HostLab, HostSettings
 from .lab import DEEP_SECONDS, Lab, Notes
 from .leaks import Audit
@@ -39,6 +41,7 @@ from .recording import (
     ARCHIVE,
     UNDER_TEST,
     Recorder,
+    open_recorded_fence,
     open_recorded_hypervisor,
     open_recorded_pool,
     open_recorded_store,
@@ -47,6 +50,7 @@ from .secrecy import Secrecy
 from .settings import SuiteSettings
 from .store_lab import StoreLab
 from .subject import Subject, subject_of
+from .tampering import options_of
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +199,7 @@ def lab(
     secrecy: Secrecy,
     audit: Audit,
     notes: Notes,
-) -> Iterator[Lab | StoreLab | HostLab]:
+) -> Iterator[Lab | StoreLab | HostLab | FenceLab]:
     """The workplace of one check; skips when the driver lacks what the check needs."""
     found = plugin.check_of(request.node)
     assert found is not None
@@ -203,6 +207,12 @@ def lab(
     workdir: Path = request.getfixturevalue("workdir")
     if found.kinds == ("hypervisor",):
         yield from _host_lab(suite, recorder, secrecy, audit, found, prefix, notes)
+        return
+    if found.kinds == ("fence",):
+        with _fence_lab(suite, recorder, workdir, notes) as fence_lab:
+            yield fence_lab
+            secrecy.after_check(found.id)
+            audit.after_check(found.id, Place(fence=fence_lab.witness))
         return
     if found.kinds == ("image-store",):
         open_one = partial(_second_store, suite, recorder)
@@ -250,6 +260,33 @@ def _host_lab(
             audit.found_on_host(found.id, f"{type(error).__name__}: {error.message}")
         secrecy.after_check(found.id)
         audit.after_check(found.id, Place(hypervisor=driver))
+
+
+@contextmanager
+def _fence_lab(suite: SuiteSettings, recorder: Recorder, workdir: Path, notes: Notes) -> Iterator[FenceLab]:
+    open_one = partial(_second_fence, suite, recorder)
+
+    @contextmanager
+    def gated() -> Iterator[tuple[Gate, FenceDriver[Any]]]:
+        with gate(suite, options_of(driver), _fresh(workdir)) as (way, options), open_one(options) as behind:
+            yield way, behind
+
+    with open_one() as driver, open_one() as witness:
+        yield FenceLab(
+            driver=driver,
+            witness=witness,
+            settings=FenceSettings.of(suite.fence),
+            suite=suite,
+            second=open_one,
+            gated=gated,
+            notes=notes,
+        )
+
+
+def _second_fence(
+    suite: SuiteSettings, recorder: Recorder, options: Mapping[str, Any] | None = None
+) -> AbstractContextManager[FenceDriver[Any]]:
+    return closing(open_recorded_fence(suite, recorder, options))
 
 
 def _skip_what_hosts_lack(driver: HypervisorDriver[Any], found: Check, place: HostSettings) -> None:

@@ -55,6 +55,7 @@ _LEAK_OF: Mapping[Kind, str] = {
     Kind.POWER: _ON_HOSTS,
     Kind.MOVED: _ON_HOSTS,
     Kind.BACKUP: _ON_HOSTS,
+    Kind.FENCED: _ON_HOSTS,
     Kind.OBJECTS: _ON_HOSTS,
 }
 
@@ -72,7 +73,7 @@ RUN_CHECKS: tuple[Check, ...] = (
     _run_check(
         _ON_HOSTS,
         "forget.no-trace",
-        "Nothing of the run is left on a host, and each VM is as it was.",
+        "Nothing of the run is left on a host, each VM is as it was, and a fenced host is on.",
     ),
     _run_check(_CLAIMS, "any.taxonomy", "What an error says was not applied is not on the backend."),
     _run_check(CANARY, "any.secrets", "No secret shows in an error, a log, a file, a process list."),
@@ -150,7 +151,7 @@ class Audit:
 
     def _watch(self, place: Place) -> None:
         """Report on the kinds of object that this driver can make, also if none leaks."""
-        if place.hypervisor is not None:
+        if place.hypervisor is not None or place.fence is not None:
             self._found.setdefault(_ON_HOSTS, [])
         if place.stores:
             self._found.setdefault(_KEYS, [])

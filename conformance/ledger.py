@@ -62,6 +62,7 @@ class Kind(StrEnum):
     POWER = "power"
     MOVED = "moved"
     BACKUP = "backup"
+    FENCED = "fenced"
     OBJECTS = "objects"
 
 
@@ -76,7 +77,7 @@ class Intent:
             what was released, which released volume was adopted; kind and host of what was introduced, VM,
             host and path of what was attached, VM of a host's snapshot, directory of objects for hosts; the
             state that a VM is to have, the host that it is to be on; VM and device of a backup, whose
-            checkpoint is the id.
+            checkpoint is the id. A fenced host has none: the driver is of one host.
     """
 
     kind: Kind

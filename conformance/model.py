@@ -64,7 +64,7 @@ class Check:
         id: `group.name`, stable for ever.
         rule: the contract sentence of the SPI that it tests, e.g. "vol.zero".
         needs: capability mix-ins; a driver without them is verified to refuse instead.
-        kinds: driver kinds it applies to ("managed", "host", "image-store", "hypervisor").
+        kinds: driver kinds it applies to ("managed", "host", "image-store", "hypervisor", "fence").
         tier: the least of a run that includes it.
         what: its docstring; the first paragraph is what is true of a conformant driver.
         field_bug: the public bug that it would have caught, or "".
@@ -154,7 +154,7 @@ class Verdict:
     """All outcomes of a run.
 
     Attributes:
-        kind: of the driver: "managed", "host", "image-store", "hypervisor".
+        kind: of the driver: "managed", "host", "image-store", "hypervisor", "fence".
         run: ids of its ledgers, or "" if nothing was opened.
         seed: what all random choices of the run follow from.
         capabilities: those that the driver declares.

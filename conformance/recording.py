@@ -31,6 +31,7 @@ from ..core.spi import (
     ClonesVolume,
     Conflict,
     Driver,
+    FenceDriver,
     HypervisorDriver,
     ImageStoreDriver,
     InvalidArgument,
@@ -148,6 +149,15 @@ _ON_HOSTS: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
     "freeze": (HypervisorDriver.freeze, _frozen),
     "add_overlays": (Overlays.add_overlays, _quiesced),
     "begin_backup": (Backups.begin_backup, _backup),
+}
+
+
+def _fenced(_: object, __: Arguments) -> Intent:
+    return Intent(kind=Kind.FENCED, id="host")
+
+
+_FENCES: Mapping[str, tuple[Callable[..., Any], _IntentOf]] = {
+    "power_off": (FenceDriver.power_off, _fenced),
 }
 
 
@@ -296,6 +306,25 @@ def open_recorded_hypervisor(settings: SuiteSettings, recorder: Recorder) -> Hyp
     recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, makes)
     options = parse_options(recorded.Options, settings.options)
     return cast("HypervisorDriver[Any]", recorded(options))
+
+
+def open_recorded_fence(
+    settings: SuiteSettings, recorder: Recorder, options: Arguments | None = None
+) -> FenceDriver[Any]:
+    """Open the fence driver under test behind the door; close it after use.
+
+    Args:
+        settings: the run's.
+        recorder: what is written down.
+        options: instead of those of the settings.
+
+    Raises:
+        StorageError: it is not marked for tests, or an option is bad.
+    """
+    settings.require_test_pool()
+    recorded = recorded_class(_hosted(settings.driver, settings, recorder), recorder, _FENCES)
+    given = parse_options(recorded.Options, settings.options if options is None else options)
+    return cast("FenceDriver[Any]", recorded(given))
 
 
 def _hosted(

@@ -19,6 +19,8 @@ from ..core.plugins import describe_driver, kind_of, load_driver
 from ..core.pool import Pool, open_pool
 from ..core.redact import secrets_of
 from ..core.spi import (
+    Call,
+    FenceDriver,
     HypervisorDriver,
     ImageStoreDriver,
     Internal,
@@ -30,6 +32,7 @@ from ..core.store import Store, open_store
 from ..transfer_objects.secret import Secret
 from . import plugin
 from .artefact import artefact_of
+from .fence_lab import FenceSettings, open_fence
 from .lab import DEEP_SECONDS
 from .model import Tier, Verdict
 from .registry import CHECKS
@@ -183,7 +186,7 @@ def _verdict(settings: SuiteSettings, options: RunOptions, run: plugin.Run, star
 
 
 def _try_to_open(settings: SuiteSettings) -> None:
-    """Open the pool or store once: a wrong address is one sentence then, and not an error per check.
+    """Open the pool or store once, or read the power: a wrong address is one sentence then.
 
     Raises:
         PluginError: the driver cannot be loaded.
@@ -191,6 +194,10 @@ def _try_to_open(settings: SuiteSettings) -> None:
     """
     cls = load_driver(settings.driver)
     settings.require_test_pool()
+    if issubclass(cls, FenceDriver):
+        with contextlib.closing(open_fence(settings.driver, settings.options)) as fence:
+            fence.power_state(Call.within(FenceSettings.of(settings.fence).patience))
+        return
     opens: Callable[[], Pool | Store] = partial(open_pool, "under-test", settings.driver, settings.options)
     if issubclass(cls, ImageStoreDriver):
         opens = partial(open_store, "under-test", settings.driver, settings.options)

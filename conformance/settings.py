@@ -16,6 +16,8 @@ host = "h1"
 vm = "test-vm"
 stopped_vm = "test-vm-off"
 objects = "/srv/conformance"
+[fence]                               # for fence drivers, optional
+patience = 60                         # seconds that one call may take
 [[known_fail]]                        # failures that are known; a certificate needs none
 id = "vol.list_complete"
 reason = "the array lists only 100 volumes"
@@ -45,6 +47,7 @@ _TABLES: Mapping[str, type] = {
     "store": dict,
     "backend": dict,
     "hypervisor": dict,
+    "fence": dict,
     "known_fail": list,
 }
 _WORDS = {str: "a string", bool: "true or false, without quotes", dict: "a table", list: "a list of tables"}
@@ -83,6 +86,7 @@ class SuiteSettings:
         config: the file, if there is one.
         seed: what all random choices of the run follow from.
         hypervisor: what a hypervisor driver is tested with, see `host_lab.HostSettings`.
+        fence: how a fence driver is tested, see `fence_lab.FenceSettings`.
         in_process: the driver runs in the suite's own process, for debuggers; crash checks cannot run.
     """
 
@@ -95,6 +99,7 @@ class SuiteSettings:
     store_options: Mapping[str, Any] = field(default_factory=dict)
     backend: BackendSettings = BackendSettings()
     hypervisor: Mapping[str, Any] = field(default_factory=dict)
+    fence: Mapping[str, Any] = field(default_factory=dict)
     known: Sequence[KnownFailure] = ()
     seed: int = 0
     in_process: bool = False
@@ -140,6 +145,7 @@ def load_settings(driver: str, path: Path | None, *, default: str = "") -> Suite
         store_options=store.get("options", {}),
         backend=_table(BackendSettings, raw.get("backend", {}), f"{path}: [backend]"),
         hypervisor=raw.get("hypervisor", {}),
+        fence=raw.get("fence", {}),
         known=tuple(_known(entry, f"{path}: [[known_fail]]") for entry in raw.get("known_fail", ())),
     )
 

@@ -5,29 +5,52 @@
                           └─> journal ─> temp clone ─> grant (read-only) ─> open
                                               undone in reverse order, then the journal entry goes
 
-Whatever a crash leaves is named in the journal, and `sweep_pool` removes it.
+Whatever a crash leaves is named in the journal, and `sweep_pool` removes it. What each kind of entry
+says of its volume, and what is done about it once its owner is dead:
+
+    temp-clone   may exist                          delete it
+    grant        this host may have access          revoke
+    fill         may be half filled                 delete it
+    hold         as grant, and nobody may write     revoke
+    limits       its QoS is lifted for a copy       set it again
+    retire       its data live elsewhere            delete it
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
-from .dataplane import BlockSink, BlockSource, open_sink, open_source
+from .dataplane import BlockSink, BlockSource, open_held_source, open_sink, open_source
 from .journal import Entry, Journal
 from .pool import Pool
-from .spi import Capability, Host, Location, StorageError, VolumeSpec
+from .spi import (
+    Capability,
+    Host,
+    InUse,
+    Location,
+    NotFound,
+    OutOfCapacity,
+    Qos,
+    StorageError,
+    Volume,
+    VolumeSpec,
+)
 
 _log = logging.getLogger("bollard.access")
 
 TEMP_CLONE = "temp-clone"
 GRANT = "grant"
 FILL = "fill"
-_KINDS = frozenset({TEMP_CLONE, GRANT, FILL})
-_NEED_ACCESS = frozenset({TEMP_CLONE, GRANT})  # who fills a volume writes it under a grant of its own
+HOLD = "hold"
+LIMITS = "limits"
+RETIRE = "retire"
+_KINDS = frozenset({TEMP_CLONE, GRANT, FILL, HOLD, LIMITS, RETIRE})
+_NEED_ACCESS = frozenset({TEMP_CLONE, GRANT, HOLD})  # who fills a volume writes it under a grant of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +86,64 @@ class Mover:
 
     @contextmanager
     def writing_volume(self, pool: Pool, volume: VolumeId) -> Iterator[BlockSink]:
-        """Open a volume for writing. The caller flushes; closing and revoking happen here."""
+        """Open a volume for writing. The caller flushes; closing and revoking happen here.
+
+        Raises:
+            InUse: somebody on this machine holds it (`holding_volume`).
+        """
         with self._journalled(GRANT, pool, volume) as use:
+            self._refuse_if_used(use.entry, frozenset({HOLD}))
             yield use.undo.enter_context(open_sink(self._location(pool, use, read_only=False)))
 
     @contextmanager
-    def filling_volume(self, pool: Pool, volume: VolumeId) -> Iterator[None]:
+    def holding_volume(self, pool: Pool, volume: VolumeId) -> Iterator[Callable[[], BlockSource]]:
+        """Keep writers away from a volume while it is read; yields what opens it.
+
+        On managed storage by the one grant for writing that there can be, which is ours. Where
+        `Traits.multi_attach` allows more, or a full pool gives none out for writing, there may be others:
+        look at the grants once again when you have read. A file is locked as long as it is open.
+
+        Raises:
+            InUse: somebody has access to it, or on this machine works on it.
+        """
+        with self._journalled(HOLD, pool, volume) as use:
+            self._refuse_if_used(use.entry, _NEED_ACCESS)
+            if pool.managed and (grants := pool.volumes.grants(volume)):
+                raise InUse(f"volume {volume} is granted to {', '.join(g.host for g in grants)}")
+            try:
+                location = self._location(pool, use, read_only=False)
+            except OutOfCapacity:  # of what may write; but to move away from a full pool is why one moves
+                location = self._location(pool, use, read_only=True)
+            yield lambda: open_held_source(location)
+
+    def _refuse_if_used(self, entry: Entry, kinds: frozenset[str]) -> None:
+        with self.journal.deciding(entry.fields):
+            if self.journal.others_hold(entry, kinds):
+                raise InUse(f"something else on this machine works on volume {_volume(entry)}")
+
+    @contextmanager
+    def unlimited(self, pool: Pool, volume: VolumeId) -> Iterator[None]:
+        """Lift a volume's limits for a copy; they come back, after a crash by the sweep."""
+        limits = pool.volumes.get(volume).qos or Qos()
+        if limits == Qos():
+            yield
+            return
+        with self._journalled(LIMITS, pool, volume, limits=json.dumps(asdict(limits))) as use:
+            use.undo.callback(_limit_again, pool, use.entry)
+            pool.volumes.set_qos(volume, None)
+            yield
+
+    @contextmanager
+    def filling_volume(self, pool: Pool, volume: VolumeId) -> Iterator[Filling]:
         """Hold a new volume that is being filled: when the body fails, the volume goes again.
 
         Half a restored volume that looks whole is worse than none.
         """
         with self._journalled(FILL, pool, volume) as use:
             use.undo.callback(pool.volumes.delete, volume)
-            yield
-            use.undo.pop_all()
+            yield Filling(mover=self, use=use)
+            if use.entry.kind == FILL:
+                use.undo.pop_all()
 
     def _location(self, pool: Pool, use: _Use, *, read_only: bool) -> Location:
         volume = _volume(use.entry)
@@ -90,18 +157,39 @@ class Mover:
         if not self.journal.others_hold(entry, _NEED_ACCESS):
             pool.volumes.revoke(_volume(entry), HostId(entry.fields["host"]))
 
+    def retire(self, pool: Pool, entry: Entry) -> None:
+        """Delete a volume whose data live elsewhere; one that was made anew under its id stays."""
+        volume = _volume(entry)
+        try:
+            if pool.volumes.get(volume).identity != entry.fields["identity"]:
+                return
+        except NotFound:
+            return
+        if pool.managed:
+            self._revoke(pool, entry)
+        if entry.fields["snapshots"]:
+            for snapshot in list(pool.snapshots.list(volume)):
+                pool.snapshots.delete(snapshot.id)
+        pool.volumes.delete(volume)
+
     @contextmanager
-    def _journalled(self, kind: str, pool: Pool, volume: VolumeId) -> Iterator[_Use]:
+    def _journalled(self, kind: str, pool: Pool, volume: VolumeId, **more: str) -> Iterator[_Use]:
         """Write the intent, run the body, undo in reverse order, remove the intent.
 
         A failing undo does not turn a good result into an error: the entry stays, and says so.
         """
-        entry = self.journal.begin(kind, pool=pool.info.identity, volume=volume, host=self.host.id)
-        use = _Use(entry=entry, undo=ExitStack())
+        use = _Use(entry=self.journal.begin(kind, **self.fields(pool, volume), **more), undo=ExitStack())
         try:
             yield use
         finally:
-            self._finish(entry, use.undo)
+            if use.astray:
+                use.entry.release()
+            else:
+                self._finish(use.entry, use.undo)
+
+    def fields(self, pool: Pool, volume: VolumeId) -> dict[str, str]:
+        """Return what an entry says of its volume."""
+        return {"pool": pool.info.identity, "volume": volume, "host": self.host.id}
 
     def sweep_pool(self, pool: Pool, *, dry_run: bool = False) -> list[str]:
         """Undo what dead processes of this machine left on `pool`.
@@ -125,7 +213,11 @@ class Mover:
         undo = ExitStack()
         if entry.kind in (TEMP_CLONE, FILL):
             undo.callback(pool.volumes.delete, _volume(entry))
-        if pool.managed:
+        if entry.kind == RETIRE:
+            undo.callback(self.retire, pool, entry)
+        elif entry.kind == LIMITS:
+            undo.callback(_limit_again, pool, entry)
+        elif pool.managed:
             undo.callback(self._revoke, pool, entry)
         return self._finish(entry, undo, unless=_KINDS)
 
@@ -146,12 +238,51 @@ class Mover:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Use:
-    """One use of a volume: its journal entry, and how to undo it."""
+    """One use of a volume: its journal entry, and how to undo it.
+
+    Attributes:
+        astray: what the journal says of it is not known; the next sweep goes by it, not we.
+    """
 
     entry: Entry
     undo: ExitStack
+    astray: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """A volume that is being filled."""
+
+    mover: Mover
+    use: _Use
+
+    def take_over(self, pool: Pool, old: Volume, *, with_snapshots: bool) -> None:
+        """Say that it is whole, and takes the place of `old` on `pool`, which goes when it is let go.
+
+        One step of the journal: before it a crash costs the new volume, after it the old one.
+
+        Raises:
+            StorageError: outcome unknown; both stay until a sweep finds out which of them goes.
+        """
+        use, mover = self.use, self.mover
+        use.undo.pop_all()
+        use.astray = True
+        more = {"identity": old.identity, "snapshots": "delete" if with_snapshots else ""}
+        mover.journal.replace(use.entry, RETIRE, **mover.fields(pool, old.id), **more)
+        use.astray = False
+        use.undo.callback(mover.retire, pool, use.entry)
+
+
+def _limit_again(pool: Pool, entry: Entry) -> None:
+    """Set limits that were lifted, unless somebody has set others meanwhile or the volume is gone."""
+    volume = _volume(entry)
+    try:
+        if (pool.volumes.get(volume).qos or Qos()) == Qos():
+            pool.volumes.set_qos(volume, Qos(**json.loads(entry.fields["limits"])))
+    except NotFound:
+        return
 
 
 def _volume(entry: Entry) -> VolumeId:

@@ -1,4 +1,4 @@
-"""The configuration file: which pools and stores there are, under names that commands use.
+"""The configuration file: which pools, stores and fences there are, under names that commands use.
 
     [pools.ssd-1]
     driver = "array"
@@ -7,6 +7,10 @@
     [stores.nightly]
     driver = "s3"
     options = { bucket = "archive", access_key = "…", secret_key = { file = "/run/secrets/s3" } }
+
+    [fences.host-7]
+    driver = "ipmi"
+    options = { host = "bmc-7", username = "fence", password = { env = "BMC_PASSWORD" } }
 
     [default]
     store = "nightly"
@@ -31,12 +35,12 @@ from ..transfer_objects.errors import did_you_mean
 from .spi import InvalidArgument, NotFound
 
 _ENTRY_KEYS = {"driver", "options"}
-_TOP_KEYS = {"pools", "stores", "default"}
+_TOP_KEYS = {"pools", "stores", "fences", "default"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One pool or store of the file."""
+    """One pool, store or fence of the file."""
 
     name: str
     driver: str
@@ -50,6 +54,7 @@ class Config:
     path: Path
     pools: Mapping[str, Backend]
     stores: Mapping[str, Backend]
+    fences: Mapping[str, Backend]
     default_store: str = ""
     default_pool: str = ""
 
@@ -60,6 +65,12 @@ class Config:
     def store(self, name: str = "") -> Backend:
         """Return a store by name, or the default (or only) one."""
         return self._choose("store", self.stores, name or self.default_store)
+
+    def fence(self, host: str) -> Backend:
+        """Return the fence of a host; there is no default: the wrong host would be switched off."""
+        if not host:
+            raise InvalidArgument("name the host to be fenced")
+        return self._choose("fence", self.fences, host)
 
     def _choose(self, what: str, among: Mapping[str, Backend], name: str) -> Backend:
         if not name and len(among) == 1:
@@ -93,6 +104,7 @@ def load_config(path: Path | None = None) -> Config:
         path=path,
         pools=_backends(path, "pools", raw),
         stores=_backends(path, "stores", raw),
+        fences=_backends(path, "fences", raw),
         default_store=_text(path, "default.store", default.get("store", "")),
         default_pool=_text(path, "default.pool", default.get("pool", "")),
     )
@@ -150,7 +162,7 @@ def _check_mode(config: Config) -> None:
     """Refuse plain secrets in a file that everybody on the machine may read."""
     if not config.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return
-    for backend in (*config.pools.values(), *config.stores.values()):
+    for backend in (*config.pools.values(), *config.stores.values(), *config.fences.values()):
         for key, value in backend.options.items():
             if isinstance(value, str) and _names_a_secret(key):
                 raise InvalidArgument(

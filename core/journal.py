@@ -1,7 +1,7 @@
 """The journal of temporary objects: written before the act, removed after the undo.
 
     begin(kind, fields) ── fsync'ed file, locked by its owner ──> act ──> undo ──> entry removed
-                                    │
+                                    │                              └── replace: the point of no return
                         kill -9 ────┘  the lock dies with the process; `abandoned()` finds the entry
 
 CloudStack's temp volume protocol leaves an orphan LUN when the management server dies between two
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .dataplane.os_errors import os_errors
+from .spi import Outcome
 
 _log = logging.getLogger("bollard.journal")
 
@@ -40,7 +41,7 @@ class Entry:
     path: Path
     kind: str
     fields: Mapping[str, str]
-    _file: IO[bytes]
+    _files: list[IO[bytes]]
 
     def done(self) -> None:
         """Remove the entry: nothing that it names exists any more. Repeatable."""
@@ -49,7 +50,8 @@ class Entry:
 
     def release(self) -> None:
         """Let go of the entry without removing it: a sweep may now finish it."""
-        self._file.close()
+        for file in self._files:
+            file.close()
 
 
 class Journal:
@@ -67,11 +69,26 @@ class Journal:
         with os_errors(f"cannot write the journal {self._directory}"):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._directory / f"{uuid.uuid4().hex}{_SUFFIX}"
-            with self.deciding(fields):
-                file = _write_locked(path.with_suffix(".new"), {"kind": kind, "fields": fields})
-                path.with_suffix(".new").rename(path)
-            self._sync_directory()
-        return Entry(path=path, kind=kind, fields=dict(fields), _file=file)
+            file = self._put(path, kind, fields)
+        return Entry(path=path, kind=kind, fields=dict(fields), _files=[file])
+
+    def replace(self, entry: Entry, kind: str, **fields: str) -> None:
+        """Turn an intent into another one, in a single step: a crash leaves the one or the other.
+
+        Raises:
+            StorageError: outcome unknown; whether it was replaced is what a sweep will find.
+        """
+        with os_errors(f"cannot write the journal {self._directory}", outcome=Outcome.UNKNOWN):
+            # The old file stays open, and so locked: a sweep that has just opened it must not get it.
+            entry._files.append(self._put(entry.path, kind, fields))  # noqa: SLF001 - its maker
+        entry.kind, entry.fields = kind, dict(fields)
+
+    def _put(self, path: Path, kind: str, fields: Mapping[str, str]) -> IO[bytes]:
+        with self.deciding(fields):
+            file = _write_locked(path.with_suffix(".new"), {"kind": kind, "fields": fields})
+            path.with_suffix(".new").rename(path)
+        self._sync_directory()
+        return file
 
     def abandoned(self) -> Iterator[Entry]:
         """Yield the entries whose owners are dead, oldest first; each is locked by us until released.
@@ -158,13 +175,20 @@ def _claim(path: Path) -> Entry | None:
     except BlockingIOError:
         file.close()
         return None
-    content = _content(path)
+    content = _content(path) if _is_at(path, file) else {}
     if content:
-        return Entry(path=path, kind=content["kind"], fields=content["fields"], _file=file)
-    if path.exists():  # else its owner finished between our open and our lock
+        return Entry(path=path, kind=content["kind"], fields=content["fields"], _files=[file])
+    if _is_at(path, file):  # else its owner finished or replaced it between our open and our lock
         _log.warning("journal entry %s cannot be read: look at it, then delete it", path)
     file.close()
     return None
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Tell whether an open file is the one that the path names now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def _is_held(path: Path) -> bool:

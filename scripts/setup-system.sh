@@ -37,7 +37,14 @@ libvirtd             libvirt-daemon
 virt-qemu-run        libvirt-daemon-driver-qemu
 virsh                libvirt-clients
 tgtd                 tgt
+memcached            memcached
 /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so  qemu-block-extra
+/usr/lib/x86_64-linux-gnu/qemu/block-rbd.so  qemu-block-extra
+ceph-mon             ceph-mon
+ceph-osd             ceph-osd
+ceph                 ceph-common
+/usr/lib/python3/dist-packages/rados-2.0.0.egg-info  python3-rados
+/usr/lib/python3/dist-packages/rbd-2.0.0.egg-info  python3-rbd
 gcc                  gcc
 pkg-config           pkg-config
 /usr/include/libvirt/libvirt.h  libvirt-dev

@@ -10,6 +10,7 @@ from ...core.spi import (
     Conflict,
     Host,
     InUse,
+    IscsiLocation,
     Location,
     NbdLocation,
     NotFound,
@@ -66,6 +67,15 @@ def check_only_that_host(lab: Lab) -> None:
 
 def _forgeries(friend: Host, stranger: Host, location: Location) -> list[Location]:
     """Return what a stranger could try: the friend's address with its own name, or a guessed proof."""
+    if isinstance(location, IscsiLocation):
+        return [
+            dataclasses.replace(
+                location,
+                initiator=stranger.iqn,
+                chap_user=stranger.chap_user,
+                chap_secret=stranger.chap_secret,
+            )
+        ]
     if not isinstance(location, NbdLocation):
         return []
     export = location.export.reveal()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ...core.dataplane import BlockSource, open_sink, open_source
-from ...core.spi import Chap, Host, Location, NbdLocation, StorageError
+from ...core.spi import Chap, Host, IscsiLocation, Location, NbdLocation, StorageError
 from ...transfer_objects.ids import HostId
 from ...transfer_objects.secret import Secret
 from .. import pattern
@@ -133,6 +133,17 @@ def check_lun_reuse_shows_other_volume_never(lab: Lab) -> None:
         stale.append(location)
 
 
+def _with_wrong_proof(lab: Lab, location: Location) -> list[Location]:
+    if isinstance(location, IscsiLocation):
+        wrong = dataclasses.replace(location, chap_secret=lab.chap_secret())
+        return [wrong, dataclasses.replace(location, chap_user="", chap_secret=None)]
+    if not isinstance(location, NbdLocation):
+        not_applicable(f"the proof is not part of a {type(location).__name__}")
+    export = location.export.reveal()
+    forged = (export[:-1] + ("0" if export[-1] != "0" else "1"), export[: -len(export) // 4])
+    return [dataclasses.replace(location, export=Secret(text)) for text in forged]
+
+
 @check(
     "acl.chap_wrong_secret_refused",
     rule="chap.wrong-refused",
@@ -144,11 +155,7 @@ def check_chap_wrong_secret_refused(lab: Lab) -> None:
     """A host that was granted the volume, and proves itself with a wrong secret, gets in nowhere."""
     volume, host = written(lab), lab.host()
     location = lab.pool.volumes.grant(volume.id, host)
-    if not isinstance(location, NbdLocation):
-        not_applicable(f"the proof is not part of a {type(location).__name__}")
-    export = location.export.reveal()
-    for forged in (export[:-1] + ("0" if export[-1] != "0" else "1"), export[: -len(export) // 4]):
-        wrong = dataclasses.replace(location, export=Secret(forged))
+    for wrong in _with_wrong_proof(lab, location):
         cannot_read(wrong, "a host with a wrong secret")
     with open_source(location, timeout=10) as source:
         must(_block(source) == pattern.block(volume.id, 0, 1), "the right secret no longer works")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...core.dataplane import open_source
 from ...core.spi import (
     ClonesVolume,
     Conflict,
@@ -14,7 +15,7 @@ from ...core.spi import (
     VolumeSpec,
 )
 from .. import pattern
-from ..lab import MIB, VOLUME_SIZE, Lab, expected, must, refused, zeros
+from ..lab import MIB, VOLUME_SIZE, Lab, expected, judge, must, refused, zeros
 from ..model import Level, Tier
 from ..registry import check
 
@@ -153,6 +154,28 @@ def check_resize_grow(lab: Lab) -> None:
     lab.verify(volume.id, expected(volume.size, 1) | tail)
     lab.write(grown, 2)
     lab.verify(volume.id, {grown.size - 4096: 2})
+
+
+@check(
+    "vol.resize_while_granted",
+    rule="resize.grow",
+    kinds=("managed",),
+    needs=(Resizes,),
+    tier=Tier.STANDARD,
+    field_bug="tgt keeps a LUN's size from when its file was opened: the array has grown, its LUN has not",
+)
+def check_resize_while_granted(lab: Lab) -> None:
+    """A host that had its grant before a resize, and attaches after it, sees the new size and its data.
+
+    If it fails: what exports the volume was not told.
+    """
+    volume, host = lab.volume(), lab.host()
+    lab.write(volume, 1)
+    lab.pool.volumes.grant(volume.id, host)
+    grown = lab.pool.volumes.resize(volume.id, 2 * VOLUME_SIZE)
+    with open_source(lab.pool.volumes.grant(volume.id, host), timeout=10) as source:
+        must(source.size == grown.size, f"the volume has {grown.size} bytes, its host sees {source.size}")
+        judge(source, volume.id, expected(volume.size, 1) | zeros(VOLUME_SIZE, VOLUME_SIZE))
 
 
 @check("vol.resize_shrink_refused", rule="resize.shrink", needs=(Resizes,))

@@ -33,16 +33,18 @@ class StorePlanner(Planner):
         super().__init__(watch)
         self._model: dict[str, tuple[int, int]] = {}
         self._lists_at_once = lab.store.traits().listing_consistent
+        self._conditions = lab.store.traits().conditional_put
         self._player = StorePlayer(lab.store, lab.prefix)
         self._generation = 0
 
     def put(self, key: str, size: int, *, if_absent: bool) -> None:
-        """Put, over what is there or only if nothing is."""
+        """Put, over what is there or only if nothing is, which a store without conditions refuses."""
         self._generation += 1
-        refused = if_absent and key in self._model
+        refusal = ("Conflict",) if self._conditions else ("Unsupported",)
+        refused = if_absent and (key in self._model or not self._conditions)
         if not refused:
             self._model[key] = (self._generation, size)
-        expect = ("Conflict",) if refused else ("ok",)
+        expect = refusal if refused else ("ok",)
         self.plan(self._player.put, key, self._generation, size, if_absent=if_absent, expect=expect)
         self._look(key)
 

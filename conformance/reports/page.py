@@ -44,6 +44,7 @@ GROUPS: Mapping[str, str] = {
     "hostpool": "Pools shared by hosts",
     "store": "Image stores",
     "host": "Hypervisor objects",
+    "fence": "Fencing",
     "snap": "Snapshots",
     "arc": "Archive",
     "inc": "Incremental and changed blocks",

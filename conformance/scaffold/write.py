@@ -15,6 +15,7 @@ from string import Template
 
 from ...core.plugins import driver_names
 from ...core.spi import Conflict, InvalidArgument
+from .model import model_sources
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 30  # characters; lines of the templates are formatted for that
@@ -22,21 +23,25 @@ LONGEST = 30  # characters; lines of the templates are formatted for that
 # What lies where in the package, and from which template it is made.
 _FILES = {
     "pyproject.toml": "pyproject.toml",
-    "README.md": "README.md",
+    "README.md": "$readme.md",
     "$name.toml": "$kind.toml",
     ".github/workflows/conformance.yml": "conformance.yml",
     "src/$package/__init__.py": "init.py",
-    "src/$package/options.py": "$kind.options.py",
-    "src/$package/driver.py": "$kind.driver.py",
     "src/$package/py.typed": "py.typed",
     "tests/test_conformance.py": "test_conformance.py",
+}
+# What is there but for a kind that begins with the sources of a whole driver.
+_SKELETON = {
+    "src/$package/options.py": "$kind.options.py",
+    "src/$package/driver.py": "$kind.driver.py",
 }
 
 
 class Kind(StrEnum):
-    """The kinds of driver that can be scaffolded: those that the suite can run."""
+    """What can be scaffolded: skeletons of the kinds that the suite can run, and one driver that is whole."""
 
     MANAGED = "managed"
+    ARRAY = "array"
     HOST = "host"
     IMAGE_STORE = "image-store"
 
@@ -59,9 +64,7 @@ def write_package(name: str, kind: Kind, directory: Path) -> list[Path]:
     directory.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", suffix=".new", dir=directory.parent))
     try:
-        written = [
-            _write_one(staged, place, template, _words(name, kind)) for place, template in _FILES.items()
-        ]
+        written = _write_all(staged, kind, _words(name, kind))
         staged.chmod(0o755)  # mkdtemp makes it for one user alone
         staged.rename(directory)
     except BaseException:
@@ -90,13 +93,25 @@ def _words(name: str, kind: Kind) -> dict[str, str]:
         "package": f"{name.replace('-', '_')}_bollard",
         "title": "".join(part.capitalize() for part in name.split("-")),
         "env": name.replace("-", "_").upper(),
+        "readme": "array.README" if kind is Kind.ARRAY else "README",
+        "requires": '"bollard", "httpcore>=1.0"' if kind is Kind.ARRAY else '"bollard"',
     }
 
 
-def _write_one(root: Path, place: str, template: str, words: dict[str, str]) -> Path:
-    relative = Path(Template(place).substitute(words))
+def _write_all(root: Path, kind: Kind, words: dict[str, str]) -> list[Path]:
+    templates = _FILES if kind is Kind.ARRAY else {**_FILES, **_SKELETON}
+    texts = {place: _filled(template, words) for place, template in templates.items()}
+    if kind is Kind.ARRAY:
+        texts |= {f"src/$package/{name}": text for name, text in model_sources(words["title"]).items()}
+    return [_write_one(root, Path(Template(place).substitute(words)), text) for place, text in texts.items()]
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
     source = files(__package__) / "templates" / f"{Template(template).substitute(words)}.in"
-    text = Template(source.read_text(encoding="utf-8")).substitute(words)
+    return Template(source.read_text(encoding="utf-8")).substitute(words)
+
+
+def _write_one(root: Path, relative: Path, text: str) -> Path:
     path = root / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

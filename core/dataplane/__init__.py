@@ -14,6 +14,7 @@ from .copy import CopyStats, copy
 from .endpoint import Endpoint, SocketEndpoint
 from .extents import Window, align, clip, cover, intersect, merge, overlay, split
 from .file import FileSink, FileSource
+from .held import open_held_source
 from .image_info import ImageInfo, probe, refuse_hostile
 from .nbd import DEFAULT_TIMEOUT, NbdClient
 from .nbd_bitmap import dirty_extents
@@ -53,6 +54,7 @@ __all__ = [
     "merge",
     "open_chain_sink",
     "open_chain_source",
+    "open_held_source",
     "open_qcow2_sink",
     "open_qcow2_source",
     "open_sink",

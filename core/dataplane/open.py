@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from ..spi.errors import PermissionDenied
-from ..spi.location import FileLocation, Location, NbdLocation
+from ..spi.location import FileLocation, Location, NbdLocation, RbdLocation
 from .api import BlockSink, BlockSource
 from .endpoint import SocketEndpoint
 from .file import FileSink, FileSource
@@ -13,6 +13,7 @@ from .iscsi import open_iscsi_sink, open_iscsi_source
 from .nbd import DEFAULT_TIMEOUT
 from .nbd_source import NbdSink, NbdSource
 from .qcow2 import open_qcow2_sink, open_qcow2_source
+from .rbd import open_rbd_sink, open_rbd_source
 
 
 def open_source(
@@ -26,10 +27,11 @@ def open_source(
         tls: for NBD over TCP: encrypt, and refuse a server that does not.
 
     Raises:
-        NotFound: no such file, export, target or LUN.
+        NotFound: no such file, export, target, LUN or image.
         InvalidArgument: not an image of the stated format, or one that refers to other files.
         DataLoss: the image is damaged, or the export has another size than the location says.
-        Unauthenticated: the target refuses the CHAP name or secret.
+        Unauthenticated: the target or cluster refuses the name or its secret.
+        PermissionDenied: the image is not this user's.
         Unavailable: the server cannot be reached.
         Unsupported: a tool is not installed.
     """
@@ -40,6 +42,8 @@ def open_source(
     if isinstance(location, NbdLocation):
         endpoint = SocketEndpoint(location.address, timeout=timeout)
         return NbdSource(endpoint, location.export, size=location.size, timeout=timeout, tls=tls)
+    if isinstance(location, RbdLocation):
+        return open_rbd_source(location, timeout=timeout)
     return open_iscsi_source(location, timeout=timeout)
 
 
@@ -61,4 +65,6 @@ def open_sink(
     if isinstance(location, NbdLocation):
         endpoint = SocketEndpoint(location.address, timeout=timeout)
         return NbdSink(endpoint, location.export, size=location.size, timeout=timeout, tls=tls)
+    if isinstance(location, RbdLocation):
+        return open_rbd_sink(location, timeout=timeout)
     return open_iscsi_sink(location, timeout=timeout)

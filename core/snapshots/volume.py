@@ -20,8 +20,8 @@ volume's may have it, or somebody deleted the one and took a new one. Volume and
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ...transfer_objects.enums import SnapshotLocation
@@ -46,6 +46,7 @@ from ..spi import (
     Volume,
     VolumeSpec,
 )
+from ..steps import step
 from .origin import origin_of
 
 _log = logging.getLogger("bollard.snapshots")
@@ -157,7 +158,7 @@ class VolumeSnapshots:
         return self.archive_snapshot(volume, snapshot, call, parent=parent)
 
     def _cut(self, volume: VolumeId, snapshot: SnapshotId, call: Call, guest: Guest | None) -> Snapshot:
-        return self.pool.snapshots.create(volume, snapshot, _step(call), guest=guest)
+        return self.pool.snapshots.create(volume, snapshot, step(call), guest=guest)
 
     def _check(self, location: SnapshotLocation) -> None:
         able = self.pool.capabilities().native
@@ -209,7 +210,7 @@ class VolumeSnapshots:
             _log.info("the parent %s is no longer on the pool, comparing hashes", parent)
             return None
         try:
-            return list(merge(self.pool.snapshots.changed(parent, snapshot, _step(call))))
+            return list(merge(self.pool.snapshots.changed(parent, snapshot, step(call))))
         except (NotFound, Unsupported, Internal) as error:
             _log.warning("no changed blocks from %s to %s, comparing hashes: %s", parent, snapshot, error)
             return None
@@ -229,17 +230,17 @@ class VolumeSnapshots:
             raise Conflict(
                 f"snapshot {snapshot} of {volume} on the pool is another cut than the archived one"
             )
-        report = self.archive.verify(_step(call), volume=volume, snapshot=snapshot, level=self.verify)
+        report = self.archive.verify(step(call), volume=volume, snapshot=snapshot, level=self.verify)
         if report.problems:
             raise DataLoss(
                 f"the archived copy of {snapshot} is damaged, the primary one stays: {report.problems[0]}"
             )
-        self.pool.snapshots.delete(snapshot, _step(call))
+        self.pool.snapshots.delete(snapshot, step(call))
 
     def _primary(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Snapshot | None:
         """Return the pool's snapshot of this id, if it is of this volume."""
         try:
-            found = self.pool.snapshots.get(snapshot, _step(call))
+            found = self.pool.snapshots.get(snapshot, step(call))
         except NotFound:
             return None
         return found if found.volume == volume else None
@@ -274,7 +275,7 @@ class VolumeSnapshots:
         """Make a new volume on the pool from an archived snapshot, of this or any other pool.
 
         A volume that a failed restore half filled is removed again; after a crash by the next restore
-        of this machine, or by the sweep.
+        of this machine, or by the sweep. One that exists is overwritten, its limits lifted meanwhile.
 
         Raises:
             Conflict: `target` exists with another size.
@@ -284,27 +285,23 @@ class VolumeSnapshots:
         self.mover.sweep_pool(self.pool)
         size = self.archive.show(call, volume=volume, snapshot=snapshot).size
         fresh = not self._exists(target, call)
-        with self.mover.filling_volume(self.pool, target) if fresh else contextlib.nullcontext():
-            made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name), _step(call))
+        filled: AbstractContextManager[object] = (
+            self.mover.filling_volume(self.pool, target)
+            if fresh
+            else self.mover.unlimited(self.pool, target)  # it may have limits, which are the guest's
+        )
+        with filled:
+            made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name), step(call))
             with self.mover.writing_volume(self.pool, target) as sink:
                 self.archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
         return made
 
     def _exists(self, volume: VolumeId, call: Call) -> bool:
         try:
-            self.pool.volumes.get(volume, _step(call))
+            self.pool.volumes.get(volume, step(call))
         except NotFound:
             return False
         return True
-
-
-def _step(call: Call) -> Call:
-    """Return a call for one step within `call`, with a request id of its own and without its progress.
-
-    A copy of a big volume takes longer than the pool's usual timeout; a backend that deduplicates by
-    request id must not take the deletion for the creation; and who watches bytes wants no other figures.
-    """
-    return Call(deadline=call.deadline, cancel=call.cancel, clock=call.clock)
 
 
 def _same_cut(found: Snapshot, manifest: Manifest) -> bool:

@@ -44,7 +44,7 @@ from .hypervisor_mixins import (
     VmSnapshotMetadata,
 )
 from .image_store import Body, ImageStoreDriver, StoredObject
-from .location import DiskFormat, FileLocation, IscsiLocation, Location, NbdLocation
+from .location import DiskFormat, FileLocation, IscsiLocation, Location, NbdLocation, RbdLocation
 from .mixins import (
     MIXINS,
     AccessControl,
@@ -154,6 +154,7 @@ __all__ = [
     "Progress",
     "Qos",
     "QuiescedSnapshots",
+    "RbdLocation",
     "ReportsCapacity",
     "Resizes",
     "ResizesDisks",

@@ -23,18 +23,27 @@ class PowerState(StrEnum):
 
 
 class FenceDriver(Driver[O]):
-    """Power control of one host through its BMC."""
+    """Power control of one host through its BMC.
+
+    [fence.login] A user or password that the BMC does not accept MUST be an error of which nothing was
+    applied; a wrong password is `Unauthenticated`. [fence.unreachable] A BMC that cannot be asked MUST
+    be `Unavailable` or `DeadlineExceeded`: that it has no power either is a guess. [fence.outcome] An
+    error MUST be "not applied" only if no power command left, or the BMC said that it did nothing.
+    [fence.sessions] What a call holds on the BMC MUST be given back when it ends: few have more than
+    four sessions.
+    """
 
     @abstractmethod
     def power_state(self, call: Call) -> PowerState:
-        """Read the chassis power from the BMC, never from memory."""
+        """Read the chassis power. [fence.read] It MUST come from the BMC, never from memory."""
 
     @abstractmethod
     def power_off(self, call: Call) -> None:
         """Cut the power. [fence.confirmed] It MUST return only after a second, separate reading
-        said OFF; anything else is an error, and the host MUST be taken as alive.
+        said OFF; anything else is an error, and the host MUST be taken as alive. [fence.again] What
+        is off MUST be fenced again, and what is on switched on again, with success.
         """
 
     @abstractmethod
     def power_on(self, call: Call) -> None:
-        """Switch on; confirmed by a reading like `power_off`."""
+        """Switch on. [fence.on] It MUST be confirmed by a second reading, like `power_off`."""

@@ -55,4 +55,26 @@ class IscsiLocation:
     read_only: bool = False
 
 
-Location: TypeAlias = FileLocation | NbdLocation | IscsiLocation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RbdLocation:
+    """An image in a Ceph pool, or a snapshot of one.
+
+    Attributes:
+        monitors: where the cluster is found, as `mon_host` of ceph.conf has it.
+        image: a name; that it is still the image which was granted is what `user` may open decides.
+        snapshot: its name, or nothing for the image as it is now.
+        user: the cephx user, without "client.", and `key`, its key.
+        size: bytes that the image must have.
+    """
+
+    monitors: str
+    pool: str
+    image: str
+    user: str
+    key: Secret
+    snapshot: str = ""
+    size: int | None = None
+    read_only: bool = False
+
+
+Location: TypeAlias = FileLocation | NbdLocation | IscsiLocation | RbdLocation

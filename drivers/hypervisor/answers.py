@@ -27,6 +27,11 @@ from ...core.spi import (
     Unsupported,
 )
 
+
+class DuplicateSignature(Conflict):
+    """The host knows an object that this one is a copy of; it takes the copy under a new signature."""
+
+
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -37,6 +42,7 @@ _BY_CODE: Mapping[str, type[StorageError]] = {
     "not_found": NotFound,
     "no_such_storage": NotFound,
     "conflict": Conflict,
+    "duplicate_signature": DuplicateSignature,
     "in_use": InUse,
     "wrong_state": InUse,  # a VM that runs keeps its disks from being put back
     "has_snapshots": HasDependents,

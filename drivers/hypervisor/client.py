@@ -11,18 +11,12 @@ import ssl
 from typing import Any
 from urllib.parse import quote
 
-import httpcore
-
-from ...core.spi import Call, DeadlineExceeded, InvalidArgument, NotFound, Outcome, StorageError, Unavailable
-from ..primary.array.transport import Exchanges, server_of
+from ...core.spi import Call, InvalidArgument, NotFound
+from ..primary.array.transport import Exchanges, server_of, told_as_lost
 from .answers import Json, Reply, content_of
 from .options import SimulatedHypervisorOptions
 
-# The connection was never made: the cluster cannot have seen the request.
-_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
-_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 _ALWAYS = {"User-Agent": "bollard", "Accept": "application/json", "Content-Type": "application/json"}
-_EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
 
 
 class ClusterClient:
@@ -63,16 +57,11 @@ class ClusterClient:
         seconds, what = call.remaining(self._timeout), f"{method} {path}"
         headers = {**_ALWAYS, "X-Request-Id": quote(call.request_id, safe="")[:128]}
         content = None if body is None else json.dumps(body).encode()
-        try:
-            with self._http.begin(
-                method, path, headers, content, seconds=seconds, cancel=call.cancel
-            ) as answer:
-                reply = Reply.of(method, answer.status, answer.headers, answer.read())
-        except _NOT_SENT as error:
-            raise _lost(call, what, error, Outcome.NOT_APPLIED) from error
-        except _BROKEN as error:
-            outcome = Outcome.NOT_APPLIED if method == "GET" else Outcome.UNKNOWN
-            raise _lost(call, what, error, outcome) from error
+        with (
+            told_as_lost(call, what, "the cluster", changes=method != "GET"),
+            self._http.begin(method, path, headers, content, seconds=seconds, cancel=call.cancel) as answer,
+        ):
+            reply = Reply.of(method, answer.status, answer.headers, answer.read())
         return content_of(reply, what)
 
 
@@ -85,11 +74,3 @@ def path_of(*parts: str) -> str:
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidArgument("an id is empty or a path")
     return "".join(f"/{quote(part, safe='')}" for part in parts)
-
-
-def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:
-    if call.cancel.is_set():
-        return DeadlineExceeded(f"{what}: the call was cancelled", outcome=outcome)
-    if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
-        return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
-    return Unavailable(f"{what}: no answer from the cluster ({type(error).__name__})", outcome=outcome)

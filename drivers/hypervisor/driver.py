@@ -2,7 +2,8 @@
 
 The cluster's word is not enough where data is at stake:
 
-    introduce  identity and size of what appeared are compared here, too, and it is undone
+    introduce  identity and size of what appeared are compared here, too, and it is undone;
+               a clone that the host takes for its original is resignatured
     forget     the host's list of devices is read
     freeze     thawed on every path that does not end in "frozen"
 """
@@ -33,7 +34,7 @@ from ...core.spi import (
 )
 from ...transfer_objects.ids import ID_RULE, HostId, VmId, VmSnapshotId, is_valid_id
 from .addresses import address_of
-from .answers import Json, items, member
+from .answers import DuplicateSignature, Json, items, member
 from .backups import SimulatedBackups
 from .client import ClusterClient, path_of
 from .images import SimulatedImages
@@ -88,7 +89,7 @@ class SimulatedHypervisorDriver(
             raise InvalidArgument("an introduction needs identity and size")
         path = _object_path(what.kind, what.object_id, what.host)
         body = {"address": address_of(what.location), "identity": what.identity, "size": what.size}
-        shown = self._client.put(path, call, body)
+        shown = self._introduced(path, body, call)
         found = member(shown, "identity", str), member(shown, "size", int)
         if found != (what.identity, what.size):
             raise DataLoss(
@@ -97,6 +98,17 @@ class SimulatedHypervisorDriver(
                 outcome=self._taken_out(path, call),
             )
         return Introduced(object_id=what.object_id, host=what.host, path=_place(shown))
+
+    def _introduced(self, path: str, body: Json, call: Call) -> Json:
+        """Introduce; a clone beside its original (VMware, XenServer) gets a signature of its own.
+
+        It is another LUN for certain: the cluster has compared its identity before.
+        """
+        try:
+            shown: Json = self._client.put(path, call, body)
+        except DuplicateSignature:
+            shown = self._client.put(path, call, {**body, "resignature": True})
+        return shown
 
     def _taken_out(self, path: str, call: Call) -> Outcome:
         """Remove what should not have appeared; say what is left of the introduction."""

@@ -20,6 +20,8 @@ class BmcDefects(DefectSet):
         answers_sha1: accepts an offer of SHA-256 and goes on with SHA-1 (pyghmi's server, as in
             virtualbmc and fakebmc).
         no_free_session: refuses so many logins for want of resources.
+        few_sessions: how many consoles may be logged in at once, 0 for any number; one that does not log
+            out keeps its place (most BMCs have four or five, and forget one after a minute).
         lose_power_reply: obeys so many power commands without an answer (a BMC that shares its port with
             the host loses the link with the host's power).
         late_role: lets everybody log in with any role, and refuses what the user may not have afterwards.
@@ -37,6 +39,7 @@ class BmcDefects(DefectSet):
     ignore_unknown_user: bool = False
     answers_sha1: bool = False
     no_free_session: int = 0
+    few_sessions: int = 0
     lose_power_reply: int = 0
     late_role: bool = False
     refuse_power: bool = False

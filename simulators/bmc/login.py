@@ -76,7 +76,7 @@ class Logins:
             raise BadFrame("cut off")
         (console,) = struct.unpack_from("<I", payload, 4)
         suite, status = self._suite(payload), _OK
-        if self._defects.take("no_free_session"):
+        if self._defects.take("no_free_session") or 0 < self._defects.few_sessions <= len(self.sessions):
             status = _NO_RESOURCES
         elif suite is None:
             status = _NO_SUITE

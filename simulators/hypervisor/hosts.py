@@ -1,12 +1,18 @@
 """Hosts of the cluster and the storage objects that they know by introduction.
 
-introduce   address --check identity, size--> known to the host, under a place of its own
+introduce   address --check identity, size, signature--> known to the host, under a place of its own
 forget      the host's place goes, the data stays
+
+The signature of an object (VMware's VMFS, XenServer's SR and VDI) stands in a header that a copy has, too.
+Here the first sector stands for it. A new signature is kept beside the object: the LUN holds nothing but the
+guest's bytes, and they stay as they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,8 @@ from .personality import Personality
 from .records import Body, Records
 
 KINDS = ("volume", "snapshot", "template")
+
+_SECTOR = 512
 
 STATES = ("up", "down", "crashed")
 
@@ -90,6 +98,8 @@ class Hosts:
         identity, size = body.get("identity"), body.get("size")
         if not isinstance(identity, str) or type(size) is not int:
             raise Refused(400, "bad_request", "identity (text) and size (bytes) are required")
+        if type(body.get("resignature", False)) is not bool:
+            raise Refused(400, "bad_request", "resignature is true or false")
         old = self._records.get("object", host, kind, object_id)
         if old is not None and not self._defects.introduce_again_replaces:
             if (old["wanted"], old["wanted_size"]) != (identity, size):
@@ -97,6 +107,12 @@ class Hosts:
             if old["wanted_address"] == store_address(address):
                 return _shown(self._moved(old) if self._defects.introduce_again_moves else old)
         appeared, found, found_size = self._appears(address, object_id, identity, size)
+        signature = self._signature(appeared)
+        is_copy = self._is_copy(host, kind, object_id, signature)
+        if is_copy and not body.get("resignature"):
+            message = f"{kind} {object_id} has the signature of another object of host {host}"
+            raise Refused(409, "duplicate_signature", message)
+        label = uuid.uuid4().hex if is_copy else ""
         record: Body = {
             "id": object_id,
             "kind": kind,
@@ -107,10 +123,26 @@ class Hosts:
             "wanted_size": size,
             "identity": found,
             "size": found_size,
-            "place": self._rules.place(host, object_id, found),
+            "signature": label or signature,
+            "place": self._rules.place(host, object_id, found, label),
         }
         self._save(record)
         return _shown(record)
+
+    def _signature(self, address: Address) -> str:
+        """What the family knows the object by; "" where it has none, or nothing was written yet."""
+        if not self._rules.has_signatures or not address.guest_may_write:
+            return ""
+        disk = address.open()
+        try:
+            sector = disk.read(0, _SECTOR)
+        finally:
+            disk.close()
+        return hashlib.sha256(sector).hexdigest()[:32] if any(sector) else ""
+
+    def _is_copy(self, host: str, kind: str, object_id: str, signature: str) -> bool:
+        others = (o for o in self._records.all("object", host) if (o["kind"], o["id"]) != (kind, object_id))
+        return bool(signature) and any(other.get("signature") == signature for other in others)
 
     def _save(self, record: Body) -> None:
         key = record["host"], record["kind"], record["id"]

@@ -2,6 +2,8 @@
 
                  KVM        VMware      XenServer   Hyperv
 object known as  device     datastore   SR + VDI    CSV path
+a copy of a      -          duplicate   duplicate   -
+known object                VMFS        SR and VDI
 after a reboot   forgotten  known       known       known
 quiesce          agent      tools       no          VSS
 disk's path      stays      new with    new with    stays
@@ -27,6 +29,7 @@ class Personality:
         moves_disk_on_snapshot: the live disk gets a new path with each VM snapshot.
         moves_disk_on_revert: the live disk gets a new path with each revert.
         disk_prefix: first part of the device names that guests see.
+        has_signatures: what lies on a LUN names it, so that a host does not take a copy beside the original.
     """
 
     name: str
@@ -35,15 +38,23 @@ class Personality:
     moves_disk_on_snapshot: bool = False
     moves_disk_on_revert: bool = False
     disk_prefix: str
+    has_signatures: bool = False
 
-    def place(self, host: str, object_id: str, identity: str) -> dict[str, str]:
-        """Where a host knows an introduced object; "path" is what attaching takes."""
+    def place(self, host: str, object_id: str, identity: str, label: str = "") -> dict[str, str]:
+        """Where a host knows an introduced object; "path" is what attaching takes.
+
+        Args:
+            host: which one.
+            object_id: of the object.
+            identity: what the host found.
+            label: the new signature of a copy; "": the object has the one that it came with.
+        """
         match self.name:
             case "XenServer":
                 vdi = str(uuid.uuid5(_NAMESPACE, f"{host}/{object_id}"))
-                return {"path": vdi, "sr": str(uuid.uuid5(_NAMESPACE, object_id)), "vdi": vdi}
+                return {"path": vdi, "sr": str(uuid.uuid5(_NAMESPACE, object_id + label)), "vdi": vdi}
             case "VMware":
-                store = f"-{identity}-0"
+                store = f"snap-{label[:8]}-{identity}" if label else f"-{identity}-0"
                 return {"path": f"[{store}] {object_id}/{object_id}.vmdk", "datastore": store}
             case "Hyperv":
                 return {"path": rf"C:\ClusterStorage\{object_id}\{object_id}.vhdx"}
@@ -67,6 +78,7 @@ PERSONALITIES = {
             remembers_objects=True,
             moves_disk_on_snapshot=True,
             disk_prefix="scsi0:",
+            has_signatures=True,
         ),
         Personality(
             name="XenServer",
@@ -74,6 +86,7 @@ PERSONALITIES = {
             remembers_objects=True,
             moves_disk_on_revert=True,
             disk_prefix="xvd",
+            has_signatures=True,
         ),
         Personality(name="Hyperv", can_quiesce=True, remembers_objects=True, disk_prefix="SCSI 0:"),
     )

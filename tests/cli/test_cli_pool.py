@@ -67,6 +67,21 @@ def test_show_tells_capabilities_and_capacity(bollard):
     assert "iB" in text
 
 
+def test_migrate_moves_a_volume(bollard, vol_1, images, home):
+    """The volume is on the other pool with its bytes and its name, and the command may be repeated."""
+    bollard("pool", "snapshot", vol_1, "monday")
+    assert bollard("pool", "migrate", vol_1, "--to", "ssd-1").code == 5
+    for _ in range(2):
+        moved = bollard("pool", "migrate", vol_1, "--to", "ssd-1", "--drop-snapshots", "--json").json
+        assert (moved["id"], moved["name"], moved["size"]) == ("vol-1", "web", 64 * MIB)
+    assert bollard("pool", "volumes", "--json").json == []
+    images.qemu_io(home / "other" / "volumes" / "vol-1.qcow2", "qcow2", "read -P 0x5a 1M 64k")
+    assert bollard("pool", "sweep", "--json").json == []
+    back = bollard("pool", "migrate", vol_1, "--pool", "ssd-1", "--to", "files", "--no-verify")
+    assert (back.code, "on files" in back.out) == (0, True)
+    images.qemu_io(home / "pool" / "volumes" / "vol-1.qcow2", "qcow2", "read -P 0x5a 1M 64k")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -78,6 +93,10 @@ def test_show_tells_capabilities_and_capacity(bollard):
         (("pool", "resize", "vol-9", "1GiB"), 4),
         (("pool", "snapshot", "vol-9", "monday"), 4),
         (("pool", "revert", "vol-9", "monday"), 4),
+        (("pool", "migrate", "vol-9", "--to", "ssd-1"), 4),
+        (("pool", "migrate", "vol-9", "--to", "files"), 2),
+        (("pool", "migrate", "vol-9", "--to", "ssd1"), 4),
+        (("pool", "migrate", "vol-9"), 2),
         (("pool", "nonsense"), 2),
     ],
 )

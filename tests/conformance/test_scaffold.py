@@ -6,17 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backends import started
 from bollard.conformance.scaffold.write import LONGEST, Kind, write_package
 from bollard.core.spi import Conflict, InvalidArgument
+from catalogue import Mutant
 
 ROOT = Path(__file__).parents[2]
 
 
-def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
+def _run(*command: str | Path, cwd: Path, seconds: int = 120, **environment: str) -> str:
     """Run a command that must succeed, and return what it printed."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -24,7 +27,7 @@ def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
         env=os.environ | {"COLUMNS": "200"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -60,6 +63,34 @@ def test_scaffold_passes_at_once(tmp_path: Path, kind: Kind) -> None:
     assert "Success" in _run(*mypy, cwd=home, MYPYPATH=str(ROOT / ".typing"))
 
 
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_the_whole_driver_is_a_driver(tmp_path: Path) -> None:
+    """What kind `array` writes does what Bollard's own driver does: tier smoke finds nothing."""
+    home, site = tmp_path / "package", tmp_path / "site"
+    write_package("nimbus", Kind.ARRAY, home)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    _run(*pip, "--no-deps", "--no-build-isolation", "--target", site, home, cwd=tmp_path)
+    with started(
+        Mutant(id="none", backend="array", killed_by=(), field_bug=""), _made(tmp_path / "b")
+    ) as target:
+        replace(target, driver="nimbus").write(tmp_path / "n.toml", disruptive=False)
+        suite = [sys.executable, "-m", "bollard", "conformance", "run", "--tier", "smoke", "--json"]
+        options = ["--config", tmp_path / "n.toml", "--ledger", tmp_path / "ledger"]
+        # 20 s on a quiet machine; beside two whole suites it once took more than 120.
+        told = _run(*suite, *options, cwd=tmp_path, seconds=500, PYTHONPATH=str(site))
+    result = json.loads(told)
+
+    assert result["counts"]["fail"] == result["counts"]["error"] == 0
+    assert result["counts"]["pass"] > 60
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("name", ["a", "x" * LONGEST])
 def test_scaffold_is_clean(tmp_path: Path, name: str, kind: Kind) -> None:
@@ -69,7 +100,7 @@ def test_scaffold_is_clean(tmp_path: Path, name: str, kind: Kind) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     _run(*ruff, "check", "--no-cache", ".", cwd=tmp_path / "package")
     _run(*ruff, "format", "--no-cache", "--check", ".", cwd=tmp_path / "package")
-    assert len(files) == 9
+    assert len(files) == (22 if kind is Kind.ARRAY else 9)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["package"]
 
 

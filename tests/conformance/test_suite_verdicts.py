@@ -22,7 +22,7 @@ from catalogue import Mutant
 TOLERATED = {
     "static.import_is_cheap",  # 0.17 s of 0.3 s on a quiet machine; here others work beside it
 }
-OWN = ("array", "qcow2", "nfs", "s3", "swift", "hypervisor")
+OWN = ("array", "qcow2", "nfs", "s3", "swift", "hypervisor", "bmc", "openipmi", "redfish")
 
 
 def _run(backend: str, home: Path, seconds: int, *arguments: str) -> tuple[int, dict[str, Any]]:

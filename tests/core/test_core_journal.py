@@ -332,3 +332,48 @@ def test_locks_do_not_litter(tmp_path_factory, names):
 
     assert {p.suffix for p in directory.iterdir()} <= {".lock"}
     assert len(list(directory.iterdir())) <= 64
+
+
+# -- one intent that becomes another ------------------------------------------------------------------
+
+
+def test_a_replaced_entry_is_what_a_sweep_finds(tmp_path):
+    """There is one entry before and after, under one name, and `done` removes it."""
+    journal = Journal(tmp_path)
+    entry = journal.begin("fill", **FIELDS)
+    path = entry.path
+    journal.replace(entry, "retire", **OTHER)
+    assert [p.name for p in tmp_path.glob("*.intent")] == [path.name]
+    entry.release()
+
+    [found] = Journal(tmp_path).abandoned()
+    assert (found.path, found.kind, found.fields) == (path, "retire", OTHER)
+    found.done()
+    assert list(tmp_path.glob("*.intent")) == []
+
+
+def test_a_replaced_entry_is_still_locked(tmp_path):
+    """No sweep gets it while its owner lives, neither through the new file nor through the old one."""
+    journal = Journal(tmp_path)
+    entry = journal.begin("fill", **FIELDS)
+    with entry.path.open("rb") as opened_before:
+        journal.replace(entry, "retire", **FIELDS)
+        assert list(Journal(tmp_path).abandoned()) == []
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(opened_before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    entry.done()
+
+
+def test_a_replace_that_fails_says_that_it_is_unknown(tmp_path, monkeypatch):
+    """Whether the disk has the one or the other intent, only a sweep can tell."""
+    journal = Journal(tmp_path)
+    entry = journal.begin("fill", **FIELDS)
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError) as caught:
+        journal.replace(entry, "retire", **FIELDS)
+    assert caught.value.outcome is Outcome.UNKNOWN
+    entry.done()

@@ -369,7 +369,8 @@ def _fill_the_scratch(rig: KvmRig, host: Host, scratch: Path) -> None:
         while True:
             file.write(bytes(MIB))
     rewrite = f"dd if=/dev/zero of={place}/a bs=1M conv=notrunc count=16 && sync && echo ok > /tmp/done"
-    guest.shell(f"({rewrite}) >/dev/null 2>&1 </dev/null &")
+    with suppress(libvirt.libvirtError):  # it may stop before its agent has answered
+        guest.shell(f"({rewrite}) >/dev/null 2>&1 </dev/null &")
     until(lambda: driver.vm_state(guest.name, call()) is VmState.PAUSED, 60, "the guest to stop")
     driver.end_backup(guest.name, "vda", call(), keep=False)
     guest.wait()

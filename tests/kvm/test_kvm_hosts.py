@@ -77,6 +77,9 @@ class _LibvirtError(libvirt.libvirtError):  # type: ignore[misc]  # libvirt ship
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire state change lock", "busy", "not_applied"),
         (libvirt.VIR_ERR_OPERATION_FAILED, "No space left on device", "out_of_capacity", "unknown"),
         (libvirt.VIR_ERR_INTERNAL_ERROR, 'Failed to get "write" lock', "in_use", "not_applied"),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, "Status: Target not found(515)", "not_found", "not_applied"),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, "failure(513)", "unauthenticated", "not_applied"),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, "iSCSI: Failed to connect to LUN", "unavailable", "not_applied"),
         (libvirt.VIR_ERR_INTERNAL_ERROR, "something new", "internal", "unknown"),
         (libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, "missing or broken bitmap", "not_found", "not_applied"),
     ],
@@ -86,6 +89,16 @@ def test_errors_are_translated(code: int, message: str, kind: str, outcome: str)
     error = translate(_LibvirtError(code, message), "trying")
     assert (error.code, error.outcome) == (kind, outcome)
     assert error.message == f"trying: {message}"
+
+
+def test_a_long_message_keeps_its_end() -> None:
+    """A QEMU that does not start says why behind its arguments."""
+    error = translate(
+        _LibvirtError(libvirt.VIR_ERR_INTERNAL_ERROR, f"-blockdev {'x' * 1000} no LUN"), "start"
+    )
+    assert error.message.startswith("start: -blockdev")
+    assert error.message.endswith(" no LUN")
+    assert len(error.message) < 320
 
 
 def test_a_lost_connection_is_told_from_an_error_of_qemu() -> None:

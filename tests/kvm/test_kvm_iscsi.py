@@ -21,7 +21,7 @@ from bollard.core.spi import (
     Unauthenticated,
     Unavailable,
 )
-from bollard.transfer_objects.ids import HostId
+from bollard.transfer_objects.ids import HostId, VmId
 from bollard.transfer_objects.secret import Secret
 from kvm_driving import MIB, KvmRig, call, device_in
 from kvm_lab.host import Host, kill
@@ -157,3 +157,17 @@ def test_a_wrong_password_is_refused(kvm_rig: KvmRig, tgt: Tgt) -> None:
         kvm_rig.driver.introduce(wrong, call())
     assert "wrong-wrong" not in repr(caught.value)
     assert _secrets(kvm_rig.host) == []
+
+
+def test_a_password_that_is_not_needed_any_more(kvm_rig: KvmRig, tgt: Tgt) -> None:
+    """Introduced again without CHAP, an object keeps no secret, and is attached without one."""
+    tgt.require_chap()
+    kvm_rig.driver.introduce(_lun(kvm_rig.host, tgt, chap_user=USER, chap_secret=Secret(PASSWORD)), call())
+    tgt.set("unbind", "account", "--tid", "1", "--user", USER)
+    what, vm = _lun(kvm_rig.host, tgt), kvm_rig.blank()
+    kvm_rig.attach(vm, what)
+    assert _secrets(kvm_rig.host) == []
+    assert "<auth" not in vm.domain.XMLDesc()
+    vm.stop()
+    kvm_rig.driver.detach(VmId(vm.name), kvm_rig.known[what.object_id], call())
+    kvm_rig.driver.forget(what.kind, what.object_id, what.host, call())

@@ -39,6 +39,7 @@ def main() -> None:
         mock.patch.object(fakedriver.FakeDriver, "set_power_state", side_effect=effect).start()
     accounts = directory / "accounts"
     accounts.write_bytes(b"admin:" + bcrypt.hashpw(told["password"].encode(), bcrypt.gensalt(4)) + b"\n")
+    access = {} if told.get("open") else {"SUSHY_EMULATOR_AUTH_FILE": str(accounts)}
     host = {
         "uuid": "27946b59-9e44-4fa7-8e91-f3527a1ef094",
         "name": "host-1",
@@ -51,7 +52,7 @@ def main() -> None:
             "SUSHY_EMULATOR_FAKE_DRIVER": True,
             "SUSHY_EMULATOR_FAKE_SYSTEMS": [host, second][: told.get("systems", 1)],
             "SUSHY_EMULATOR_STATE_DIR": str(directory),
-            "SUSHY_EMULATOR_AUTH_FILE": str(accounts),
+            **access,
         }
     )
     tls = (told["chain"], told["key"]) if "chain" in told else None

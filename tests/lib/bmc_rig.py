@@ -150,7 +150,8 @@ def emulator(directory: Path, **told: Any) -> Iterator[str]:
     Args:
         directory: an empty one.
         told: "power": what becomes of commands ("deaf", "freezes", "refuses", "fails"); "state": the host's
-            at the start; "systems": how many hosts (1 or 2); "chain" and "key": its certificate.
+            at the start; "systems": how many hosts (1 or 2); "chain" and "key": its certificate; "open":
+            whether everybody is let in, with any password.
     """
     request = {"directory": str(directory), "password": PASSWORD, **told}
     script = str(Path(__file__).with_name("bmc_redfish.py"))

@@ -157,6 +157,15 @@ def _hypervisor(mutant: Mutant, home: Path) -> Iterator[Target]:
 
 
 @contextmanager
+def _rbd(_: Mutant, __: Path) -> Iterator[Target]:
+    from ceph_lab import ceph_lab
+
+    with ceph_lab() as lab:
+        options = {"monitors": lab.monitors, "user": "admin", "key": lab.key}
+        yield Target(driver="rbd", options=_toml(options))
+
+
+@contextmanager
 def _directory(driver: str, home: Path) -> Iterator[Target]:
     path = home / "pool"
     path.mkdir()
@@ -186,6 +195,72 @@ def switch(defects: DefectSet, defect: str) -> None:
         defects.update(parse_switches([defect]))
 
 
+@contextmanager
+def _bmc(mutant: Mutant, home: Path) -> Iterator[Target]:
+    from bmc_rig import PASSWORD
+    from bollard.simulators.bmc import BmcSimulator
+
+    with BmcSimulator({"admin": PASSWORD}) as bmc:
+        switch(bmc.defects, mutant.defect)
+        yield Target(
+            driver="ipmi", options={"host": '"127.0.0.1"', "port": str(bmc.port), **_fence()}, tables=_PATIENT
+        )
+
+
+@contextmanager
+def _openipmi(mutant: Mutant, home: Path) -> Iterator[Target]:
+    from bmc_rig import openipmi
+
+    directory = home / "bmc"
+    directory.mkdir()
+    with openipmi(directory) as port:
+        yield Target(
+            driver="ipmi", options={"host": '"127.0.0.1"', "port": str(port), **_fence()}, tables=_PATIENT
+        )
+
+
+@contextmanager
+def _redfish(mutant: Mutant, home: Path) -> Iterator[Target]:
+    """sushy-tools' emulator over TLS; a defect is what becomes of power commands, or "open"."""
+    from bmc_rig import emulator
+    from bollard.simulators.array.tls import certificates
+
+    directory = home / "bmc"
+    directory.mkdir()
+    files = certificates(home / "tls")
+    defects = {"open": True} if mutant.defect == "open" else {"power": mutant.defect} if mutant.defect else {}
+    with emulator(directory, chain=str(files.chain), key=str(files.key), **defects) as url:
+        options = {**_toml({"url": url, "ca": str(files.ca)}), **_fence()}
+        yield Target(driver="redfish", options=options, tables=_PATIENT)
+
+
+@contextmanager
+def _iscsi_ssh(mutant: Mutant, home: Path) -> Iterator[Target]:
+    """A real array; a defect is an edit of the agent on it."""
+    from bollard.drivers.primary.iscsi_ssh.array import agent_directory
+    from iscsi_defects import spoil
+    from iscsi_rig import options_of, prepared_array
+
+    directory = home / "array"
+    directory.mkdir()
+    with prepared_array(directory) as array:
+        if mutant.defect:
+            spoil(agent_directory(array.pool), mutant.defect)
+        yield Target(driver="iscsi_ssh", options=_toml(options_of(array)))
+
+
+# Short, so that what never happens is not waited for.
+_PATIENT = {"fence": {"patience": "15.0"}}
+
+
+def _fence() -> dict[str, str]:
+    """Return the options that both drivers have, for a BMC that answers at once."""
+    from bmc_rig import PASSWORD
+
+    account = _toml({"username": "admin", "password": PASSWORD})
+    return {**account, "timeout": "8.0", "settle": "1.0", "confirm_after": "0.1"}
+
+
 BACKENDS: Mapping[str, Callable[[Mutant, Path], AbstractContextManager[Target]]] = {
     "array": _array,
     "swift": _swift,
@@ -194,5 +269,10 @@ BACKENDS: Mapping[str, Callable[[Mutant, Path], AbstractContextManager[Target]]]
     "hypervisor": _hypervisor,
     "qcow2": lambda _, home: _directory("qcow2", home),
     "nfs": lambda _, home: _directory("nfs", home),
+    "rbd": _rbd,
     "static": _static,
+    "bmc": _bmc,
+    "openipmi": _openipmi,
+    "redfish": _redfish,
+    "iscsi_ssh": _iscsi_ssh,
 }

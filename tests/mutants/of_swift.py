@@ -27,6 +27,11 @@ FOUND: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]] = {
         _CONDITIONAL,
         "conditional writes without effect",
     ),
+    "checks_if_none_match_early": (
+        ("store.create_if_absent",),
+        _CONDITIONAL,
+        "Swift 2.38 looks at If-None-Match when an upload begins: of eight racing ones all win",
+    ),
 }
 
 MUTANTS = tuple(

@@ -13,10 +13,12 @@ import pytest
 from backends import BACKENDS, BROKEN
 from bollard.core.plugins import check_driver
 from bollard.simulators.array import Defect
+from bollard.simulators.bmc.defects import BmcDefects
 from bollard.simulators.hypervisor.defects import HypervisorDefects
 from bollard.simulators.s3_defects import S3Defects
 from bollard.simulators.swift.defects import SwiftDefects
 from catalogue import Mutant, all_mutants, known_checks, must_checks, run_wide, unique
+from iscsi_defects import EDITS
 
 MUTANTS = all_mutants()
 DEFECTS: dict[str, set[str]] = {
@@ -24,9 +26,21 @@ DEFECTS: dict[str, set[str]] = {
     "s3": set(S3Defects().as_dict()),
     "swift": set(SwiftDefects().as_dict()),
     "hypervisor": set(HypervisorDefects().as_dict()),
+    "bmc": set(BmcDefects().as_dict()),
+    "iscsi_ssh": set(EDITS),
+    "redfish": {"open", "deaf", "fails"},
 }
 # No mutants: what a backend may do, and each driver has to live with. Fault checks bring such things about.
 FAULTS = {
+    "bmc.answers_sha1",
+    "bmc.freeze_login",
+    "bmc.freeze_session",
+    "bmc.ignore_unknown_user",
+    "bmc.late_role",
+    "bmc.lose_power_reply",
+    "bmc.no_free_session",
+    "bmc.silent",
+    "bmc.slow",
     "hypervisor.unavailable",
     "s3.unavailable",
     "swift.latency",

@@ -17,9 +17,12 @@ from bollard.core.pool import Pool
 from bollard.core.spi import parse_options
 from bollard.core.store import Store
 from bollard.drivers.primary.array import ArrayDriver
+from bollard.drivers.primary.iscsi_ssh import IscsiSshDriver
 from bollard.drivers.primary.qcow2 import Qcow2Driver
 from bollard.drivers.secondary.nfs import NfsDriver
 from bollard.simulators.array import ArraySimulator
+from iscsi_array import IscsiArray
+from iscsi_rig import prepared_array, typed_options
 
 from .snapshot_rig import Meter, Rig, call
 
@@ -30,7 +33,7 @@ _owners = itertools.count(1)
 def array(tmp_path_factory) -> Iterator[ArraySimulator]:
     """An array for the tests of a module; each pool on it is an owner of its own."""
     state = tmp_path_factory.mktemp("array")
-    pools = {"gold": 8 * 2**30}
+    pools = {"gold": 8 * 2**30, "silver": 8 * 2**30}
     with ArraySimulator(state, pools=pools, tls=False, job_seconds=0.0) as simulator:
         yield simulator
 
@@ -39,12 +42,12 @@ def array(tmp_path_factory) -> Iterator[ArraySimulator]:
 def array_driver(array) -> Callable[..., ArrayDriver]:
     """Make a driver, or one of a subclass, with an owner of its own."""
 
-    def make(cls: type[ArrayDriver] = ArrayDriver) -> ArrayDriver:
+    def make(cls: type[ArrayDriver] = ArrayDriver, pool: str = "gold") -> ArrayDriver:
         options = {
             "url": array.url,
             "username": array.admin_user,
             "password": array.admin_password,
-            "pool": "gold",
+            "pool": pool,
             "owner": f"o{next(_owners)}",
             "allow_http": True,
         }
@@ -81,6 +84,32 @@ def lun(rig, array_driver) -> Rig:
 
 
 @pytest.fixture
+def silver(rig, array_driver) -> Rig:
+    """A rig over another pool of the array."""
+    return rig(array_driver(pool="silver"))
+
+
+@pytest.fixture(scope="module")
+def iscsi_array(tmp_path_factory) -> Iterator[IscsiArray]:
+    """A real iSCSI array for the tests of a module."""
+    with prepared_array(tmp_path_factory.mktemp("iscsi")) as array:
+        yield array
+
+
+@pytest.fixture
+def iscsi(rig, iscsi_array) -> Rig:
+    """A rig over the real array, with an owner of its own: managed."""
+    return rig(IscsiSshDriver(typed_options(iscsi_array, owner=f"o{next(_owners)}")))
+
+
+@pytest.fixture(params=["lun", pytest.param("iscsi", marks=pytest.mark.real(root=True))])
+def managed(request) -> Rig:
+    """A rig over an array, simulated or real."""
+    found: Rig = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
 def files_driver(tmp_path) -> Callable[..., Qcow2Driver]:
     """Make a driver of a new directory of raw files (as qcow2, but without a process per volume)."""
 
@@ -96,6 +125,12 @@ def files_driver(tmp_path) -> Callable[..., Qcow2Driver]:
 def files(rig, files_driver) -> Rig:
     """A rig over a directory of raw files: not managed."""
     return rig(files_driver())
+
+
+@pytest.fixture
+def qcow2s(rig, files_driver) -> Rig:
+    """A rig over a directory of qcow2 files: not managed."""
+    return rig(files_driver("qcow2"))
 
 
 @pytest.fixture

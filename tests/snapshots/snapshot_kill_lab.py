@@ -1,115 +1,114 @@
 """Kills a worker with -9 before and after every step that leaves a trace, and looks at what is left.
 
-    python -m tests.snapshots.snapshot_kill_lab take|restore DIRECTORY      prints one JSON line per kill
+    python -m tests.snapshots.snapshot_kill_lab take|restore POOL STORE DIRECTORY PARTS
+        prints one JSON line per kill; of PARTS kills it does one, chosen by the seed of the scenario's name
 
-Each round is a fork of this process: a volume of its own on one simulated array, a worker that kills
-itself at its n-th step, a sweep or not, and the same command once more.
+Each round is a fork of this process: a volume of its own on one pool, a worker that kills itself at its
+n-th step, a sweep or not, and the same command once more. Then volume and archive are deleted: whatever
+still lies on pool or store is left over.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bollard.core.access import Mover
+from bollard.core.archive import Archive
 from bollard.core.journal import Entry, Journal
 from bollard.core.mover import mover_host
-from bollard.core.pool import Pool, open_pool
+from bollard.core.pool import open_pool
 from bollard.core.store import open_store
-from bollard.drivers.primary.array import ArrayDriver
-from bollard.drivers.secondary.nfs import NfsDriver
-from bollard.simulators.process import SimulatorProcess
 from bollard.transfer_objects.enums import SnapshotLocation
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
 
+from .snapshot_kill_backends import POOLS, STORES, Backend, Steps
 from .snapshot_rig import Rig, call
 
-MONDAY = SnapshotId("monday")
+MONDAY, SOURCE = SnapshotId("monday"), VolumeId("source")
 DATA = b"first" * 20000
-STEPS: tuple[tuple[type, tuple[str, ...]], ...] = (
-    (Journal, ("begin",)),
-    (Entry, ("done",)),
-    (NfsDriver, ("put",)),
-    (
-        ArrayDriver,
-        (
-            "create_volume",
-            "create_snapshot",
-            "create_volume_from_snapshot",
-            "grant",
-            "revoke",
-            "delete_volume",
-            "delete_snapshot",
-        ),
-    ),
-)
+JOURNAL: tuple[Steps, ...] = ((Journal, ("begin",)), (Entry, ("done",)))
+_LATER = 7200.0  # seconds: by then the intent of a killed archive is dead
 
 
 class Lab:
-    """One array, one store, one journal; a volume per round."""
+    """One pool, one store, one journal; a volume per round."""
 
-    def __init__(self, directory: Path, array: SimulatorProcess) -> None:
+    def __init__(self, directory: Path, pool: Backend, store: Backend) -> None:
         self.directory = directory
-        self._array = array
-        for name in ("store", "journal"):
-            (directory / name).mkdir(exist_ok=True)
+        self.pool = pool
+        self.store = store
+        (directory / "journal").mkdir()
 
     def rig(self) -> Rig:
         """Connect anew: a connection does not outlive a fork."""
-        options = {
-            "url": self._array.url,
-            "username": self._array.ready["username"],
-            "password": Path(self._array.ready["password_file"]).read_text(),
-            "pool": "gold",
-            "allow_http": True,
-        }
-        pool: Pool = open_pool("gold", "array", options)
-        store = open_store("nightly", "nfs", {"path": str(self.directory / "store")})
+        pool = open_pool("gold", self.pool.driver, self.pool.options)
+        store = open_store("nightly", self.store.driver, self.store.options)
         mover = Mover(host=mover_host(self.directory), journal=Journal(self.directory / "journal"))
         return Rig(pool, store, mover, self.directory)
 
+    def left(self) -> list[str]:
+        """What lies on pool and store."""
+        return [*self.pool.left(), *self.store.left()]
 
-def take(rig: Rig, volume: str) -> None:
+
+def take(rig: Rig, volume: VolumeId) -> None:
     """Snapshot with location Archive."""
-    rig.service.take(VolumeId(volume), MONDAY, call(), location=SnapshotLocation.ARCHIVE)
+    rig.service.take(volume, MONDAY, call(), location=SnapshotLocation.ARCHIVE)
 
 
-def restore(rig: Rig, volume: str) -> None:
+def restore(rig: Rig, volume: VolumeId) -> None:
     """Restore what is in the archive to a new volume."""
-    rig.service.restore(VolumeId("source"), MONDAY, VolumeId(volume), call())
+    rig.service.restore(SOURCE, MONDAY, volume, call())
 
 
-def killing(act: Callable[[Rig, str], None], step: int) -> Callable[[Rig, str], None]:
-    """Return `act`, killed at its `step`-th border: 1 is before the first step, 2 after it, and so on."""
+Act = Callable[[Rig, VolumeId], None]
+ACTS: dict[str, Act] = {"take": take, "restore": restore}
 
-    def run(rig: Rig, volume: str) -> None:
-        left = step
 
-        def border() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
+def killing(
+    act: Callable[[], None], steps: Sequence[Steps], kill_at: int, border: Callable[[int], None]
+) -> Callable[[], None]:
+    """Return `act`, killed at one of its borders: 1 is before the first step, 2 after it, and so on.
+
+    Args:
+        act: what a worker does.
+        steps: classes or modules, and which of their functions are a step.
+        kill_at: the border; 0: none.
+        border: called with each border's number.
+    """
+
+    def run() -> None:
+        count = 0
+
+        def cross() -> None:
+            nonlocal count
+            count += 1
+            border(count)
+            if count == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
             def both(*args: Any, **kwargs: Any) -> Any:
-                border()
+                cross()
                 result = method(*args, **kwargs)
-                border()
+                cross()
                 return result
 
             return both
 
-        for cls, names in STEPS:
+        for cls, names in steps:
             for name in names:
                 setattr(cls, name, guarded(getattr(cls, name)))
-        act(rig, volume)
+        act()
 
     return run
 
@@ -130,67 +129,96 @@ def in_child(act: Callable[[], object]) -> int:
     return status
 
 
-def look(rig: Rig, step: int, act: Callable[[Rig, str], None]) -> dict[str, object]:
+def look(lab: Lab, step: int, act: Act) -> dict[str, object]:
     """Sweep in every second round, repeat the command, sweep once more, and tell what there is then."""
-    volume, sweep = f"vol-{step}", step % 2 == 0
+    rig = lab.rig()
+    volume, sweep = VolumeId(f"vol-{step}"), step % 2 == 0
     swept = rig.mover.sweep_pool(rig.pool) if sweep else []
     temporary = [v for v in rig.volumes() if v.startswith("tmp-")]
     act(rig, volume)
     later = rig.mover.sweep_pool(rig.pool)
-    found = {
+    found: dict[str, object] = {
+        "scenario": act.__name__,
         "swept": swept,
         "temporary": temporary if sweep else [],
         "later": later,
         "unknown": [v for v in rig.volumes() if v.startswith("tmp-")],
         "there": volume in rig.volumes(),
-        "grants": [grant.host for grant in rig.pool.volumes.grants(VolumeId(volume))],
+        "grants": [grant.host for grant in rig.pool.volumes.grants(volume)],
         "intents": rig.intents(),
-        "snapshots": rig.on_pool(VolumeId(volume)),
+        "snapshots": rig.on_pool(volume),
         "archived": rig.in_archive(volume),
     }
     if act is take:
-        found["right"] = rig.archived(VolumeId(volume), MONDAY).startswith(DATA)
+        found["right"] = rig.archived(volume, MONDAY).startswith(DATA)
     elif found["there"]:
-        found["right"] = rig.read(VolumeId(volume)).startswith(DATA)
+        found["right"] = rig.read(volume).startswith(DATA)
+    clear(rig, volume)
     return found
 
 
-def prepare(rig: Rig, step: int, act: Callable[[Rig, str], None]) -> None:
-    """Make what round number `step` starts from."""
+def clear(rig: Rig, volume: VolumeId) -> None:
+    """Delete a round's volume and archive, as a user who has no more need for them."""
+    rig.pool.volumes.delete(volume)
+    archive = Archive(rig.store, clock=lambda: time.time() + _LATER)
+    archive.delete(call(), volume=volume, snapshot=MONDAY)
+    rig.store.abort_uploads("", call(), older_than=0)
+
+
+def begin(lab: Lab) -> None:
+    """Make what a restore starts from; and what the first archive of a store puts there for good."""
+    rig = lab.rig()
+    rig.make(SOURCE, DATA)
+    take(rig, SOURCE)
+
+
+def work(lab: Lab, act: Act, step: int) -> None:
+    """Be the worker of one round, which is killed at border number `step`."""
+    rig = lab.rig()
     if act is take:
         rig.make(VolumeId(f"vol-{step}"), DATA)
-    elif step == 1:
-        rig.make(VolumeId("source"), DATA)
-        take(rig, "source")
+    steps = (*JOURNAL, lab.pool.steps, lab.store.steps)
+    killing(partial(act, rig, VolumeId(f"vol-{step}")), steps, step, partial(note, lab.directory))()
 
 
-def look_and_go_on(lab: Lab, step: int, act: Callable[[Rig, str], None], status: int) -> None:
-    """Print what a kill left, as a line for the test, and prepare the next round."""
-    rig = lab.rig()
-    sys.stdout.write(json.dumps({"status": status} | look(rig, step, act)) + "\n")
-    sys.stdout.flush()
-    prepare(rig, step + 1, act)
-    rig.pool.close()
+def note(directory: Path, count: int) -> None:
+    """Write down how many borders a worker has crossed."""
+    (directory / "borders").write_text(str(count))
 
 
-def _connect_and(lab: Lab, act: Callable[[Rig, str], None], volume: str) -> None:
-    act(lab.rig(), volume)
+def rounds(directory: Path, parts: int, seed: str) -> list[int]:
+    """Return at which borders to kill: one of `parts` of those that the worker has crossed."""
+    borders = int((directory / "borders").read_text())
+    return sorted(random.Random(seed).sample(range(1, borders + 1), -(-borders // parts)))  # noqa: S311 - a seed
 
 
-def main(scenario: str, directory: Path) -> None:
-    """Kill at border 1, 2, 3, … until the scenario ends before it is killed."""
-    act = {"take": take, "restore": restore}[scenario]
-    arguments = ("--state", str(directory / "array"), "--pool", "gold=8G", "--insecure-http")
-    with SimulatorProcess.start("array", *arguments, "--job-seconds", "0") as array:
-        lab = Lab(directory, array)
-        in_child(lambda: prepare(lab.rig(), 1, act))
-        step, status = 0, -signal.SIGKILL
-        while status != 0:
-            step += 1
-            kill = killing(act, step)
-            status = in_child(partial(_connect_and, lab, kill, f"vol-{step}"))
-            in_child(partial(look_and_go_on, lab, step, act, status))
+def play(lab: Lab, act: Act, step: int) -> None:
+    """Play one round, and print what there is after it as a line for the test."""
+    before = lab.left()
+    status = in_child(partial(work, lab, act, step))
+
+    def tell() -> None:
+        found = {"status": status, **look(lab, step, act)}
+        after = lab.left()
+        found["left"] = [thing for thing in after if thing not in before]
+        found["gone"] = [thing for thing in before if thing not in after]
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+    in_child(tell)
+
+
+def main(scenario: str, pool: str, store: str, directory: Path, parts: int) -> None:
+    """Run undisturbed and count the borders; then kill at each of them, or at one of `parts`."""
+    act = ACTS[scenario]
+    with POOLS[pool](directory) as primary, STORES[store](directory) as secondary:
+        lab = Lab(directory, primary, secondary)
+        in_child(partial(begin, lab))
+        play(lab, act, 0)
+        for step in rounds(directory, parts, f"{scenario} {pool}"):
+            play(lab, act, step)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    _, scenario, pool, store, directory, parts = sys.argv
+    main(scenario, pool, store, Path(directory), int(parts))

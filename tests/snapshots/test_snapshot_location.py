@@ -8,6 +8,7 @@ import pytest
 
 from bollard.core.dataplane import open_source
 from bollard.core.pool import Pool
+from bollard.core.snapshots import TakenSnapshot
 from bollard.core.spi import (
     Call,
     Capability,
@@ -32,37 +33,40 @@ WEB, DB = VolumeId("web-1"), VolumeId("db-1")
 MONDAY, TUESDAY, WEDNESDAY = SnapshotId("monday"), SnapshotId("tuesday"), SnapshotId("wednesday")
 ARCHIVE = SnapshotLocation.ARCHIVE
 MIB = 2**20
+REAL = pytest.mark.real(root=True)
 
 
 @pytest.mark.parametrize("word", ["Standard", "standard", "PRIMARY", "primary"])
-def test_standard_on_managed_storage_stays_there(lun, word):
+def test_standard_on_managed_storage_stays_there(managed, word):
     """Standard, under either name, keeps the snapshot on the array and copies nothing."""
-    lun.make(WEB, b"one")
-    taken = lun.service.take(WEB, MONDAY, call(), location=SnapshotLocation.parse(word))
+    managed.make(WEB, b"one")
+    taken = managed.service.take(WEB, MONDAY, call(), location=SnapshotLocation.parse(word))
 
     assert (taken.location, taken.on_primary, taken.archived) == (SnapshotLocation.STANDARD, True, None)
-    assert lun.on_pool(WEB) == [MONDAY]
-    assert lun.in_archive(WEB) == []
+    assert managed.on_pool(WEB) == [MONDAY]
+    assert managed.in_archive(WEB) == []
 
 
 @pytest.mark.parametrize("word", ["Archive", "ARCHIVE", "SECONDARY", "secondary"])
-def test_archive_on_managed_storage_moves_it(lun, word):
+def test_archive_on_managed_storage_moves_it(managed, word):
     """Archive, under either name, has the bytes on secondary, and nothing of it is left on the array."""
-    lun.make(WEB, b"one" * 1000)
-    taken = lun.service.take(WEB, MONDAY, call(), location=SnapshotLocation.parse(word))
+    managed.make(WEB, b"one" * 1000)
+    taken = managed.service.take(WEB, MONDAY, call(), location=SnapshotLocation.parse(word))
 
     assert (taken.location, taken.on_primary) == (ARCHIVE, False)
     assert taken.created == taken.archived.created
-    assert lun.archived(WEB, MONDAY) == lun.read(WEB)
-    assert lun.on_pool(WEB) == []
-    assert lun.volumes() == [WEB]
-    assert list(lun.pool.volumes.grants(WEB)) == []
-    assert lun.intents() == []
+    assert managed.archived(WEB, MONDAY) == managed.read(WEB)
+    assert managed.on_pool(WEB) == []
+    assert managed.volumes() == [WEB]
+    assert list(managed.pool.volumes.grants(WEB)) == []
+    assert managed.intents() == []
 
 
 @pytest.mark.parametrize("word", ["Standard", "PRIMARY"])
-def test_standard_on_host_storage_goes_to_secondary(files, word):
+@pytest.mark.parametrize("kind", ["files", "qcow2s"])
+def test_standard_on_host_storage_goes_to_secondary(request, kind, word):
     """A pool of files keeps none: Standard is secondary storage there."""
+    files = request.getfixturevalue(kind)
     files.make(WEB, b"one")
     taken = files.service.take(WEB, MONDAY, call(), location=SnapshotLocation.parse(word))
 
@@ -82,7 +86,7 @@ def test_archive_on_host_storage_is_refused(files, word):
     assert files.in_archive(WEB) == []
 
 
-@pytest.mark.parametrize("kind", ["lun", "files"])
+@pytest.mark.parametrize("kind", ["lun", "files", "qcow2s", pytest.param("iscsi", marks=REAL)])
 def test_take_both_keeps_the_primary_copy(request, kind):
     """A snapshot that is to be the next increment's base is in both places, on either kind of pool."""
     rig = request.getfixturevalue(kind)
@@ -124,16 +128,16 @@ def test_release_keeps_another_volume_s_snapshot(files):
     assert files.on_pool(DB) == [MONDAY]
 
 
-def test_release_keeps_another_cut_of_the_same_id(lun):
+def test_release_keeps_another_cut_of_the_same_id(managed):
     """A later cut under the archived one's id is not a copy of it, so it is not removed."""
-    lun.make(WEB, b"one")
-    lun.service.take(WEB, MONDAY, call(), location=ARCHIVE)
-    lun.write(WEB, b"two")
-    lun.pool.snapshots.create(WEB, MONDAY)
+    managed.make(WEB, b"one")
+    managed.service.take(WEB, MONDAY, call(), location=ARCHIVE)
+    managed.write(WEB, b"two")
+    managed.pool.snapshots.create(WEB, MONDAY)
 
     with pytest.raises(Conflict, match="another cut"):
-        lun.service.take(WEB, MONDAY, call(), location=ARCHIVE)
-    assert lun.on_pool(WEB) == [MONDAY]
+        managed.service.take(WEB, MONDAY, call(), location=ARCHIVE)
+    assert managed.on_pool(WEB) == [MONDAY]
 
 
 def test_release_of_what_is_not_archived_is_refused(lun):
@@ -233,43 +237,50 @@ def test_guest_on_a_pool_that_cannot_quiesce_is_refused(lun):
     assert lun.on_pool(WEB) == []
 
 
-def test_increment_reads_changed_blocks_alone(lun, bytes_read):
+def test_increment_reads_changed_blocks_alone(managed, bytes_read):
     """With the base on the array, 64 KiB of 4 MiB changed cost less than 1 MiB of reading."""
-    lun.make(WEB, b"x" * (4 * MIB))
-    lun.service.take_both(WEB, MONDAY, call())
-    lun.write(WEB, b"y" * 65536, 2 * MIB)
+    managed.make(WEB, b"x" * (4 * MIB))
+    managed.service.take_both(WEB, MONDAY, call())
+    managed.write(WEB, b"y" * 65536, 2 * MIB)
     bytes_read.clear()
-    lun.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
+    taken = managed.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
 
     assert 65536 <= sum(bytes_read) < MIB
-    assert lun.archived(WEB, TUESDAY) == lun.read(WEB)
+    assert _sent(taken) < MIB
+    assert managed.archived(WEB, TUESDAY) == managed.read(WEB)
 
 
-def test_increment_without_its_base_compares_hashes(lun, bytes_read):
+def _sent(taken: TakenSnapshot) -> int:
+    """Return the bytes of those parts that the snapshot's own run has stored."""
+    assert taken.archived
+    own = [part for _, part in taken.archived.parts() if part.layer.startswith(f"{TUESDAY}/")]
+    return sum(part.size for part in own)
+
+
+def test_increment_without_its_base_compares_hashes(managed, bytes_read):
     """With the base gone from the array everything is read, the archive grows by the change alone."""
-    lun.make(WEB, b"x" * (4 * MIB))
-    lun.service.take(WEB, MONDAY, call(), location=ARCHIVE)
-    lun.write(WEB, b"y" * 65536, 2 * MIB)
+    managed.make(WEB, b"x" * (4 * MIB))
+    managed.service.take(WEB, MONDAY, call(), location=ARCHIVE)
+    managed.write(WEB, b"y" * 65536, 2 * MIB)
     bytes_read.clear()
-    taken = lun.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
-    stored = sum(part.size for _, part in taken.archived.parts() if part.layer.startswith(f"{TUESDAY}/"))
+    taken = managed.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
 
     assert sum(bytes_read) >= 4 * MIB
-    assert stored < MIB
-    assert lun.archived(WEB, TUESDAY) == lun.read(WEB)
+    assert _sent(taken) < MIB
+    assert managed.archived(WEB, TUESDAY) == managed.read(WEB)
 
 
 @pytest.mark.parametrize("whose", ["another volume's", "a later cut"])
-def test_base_of_the_same_name_is_not_trusted(lun, whose):
+def test_base_of_the_same_name_is_not_trusted(managed, whose):
     """Changes since a snapshot that merely has the parent's id would miss blocks; they are not asked for."""
-    lun.make(WEB, b"one" * 30000)
-    lun.make(DB, b"one" * 30000)
-    lun.service.take(WEB, MONDAY, call(), location=ARCHIVE)
-    lun.write(WEB, b"two" * 30000)
-    lun.pool.snapshots.create(DB if whose == "another volume's" else WEB, MONDAY)
-    lun.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
+    managed.make(WEB, b"one" * 30000)
+    managed.make(DB, b"one" * 30000)
+    managed.service.take(WEB, MONDAY, call(), location=ARCHIVE)
+    managed.write(WEB, b"two" * 30000)
+    managed.pool.snapshots.create(DB if whose == "another volume's" else WEB, MONDAY)
+    managed.service.take_both(WEB, TUESDAY, call(), parent=MONDAY)
 
-    assert lun.archived(WEB, TUESDAY) == lun.read(WEB)
+    assert managed.archived(WEB, TUESDAY) == managed.read(WEB)
 
 
 def test_newest_is_the_one_cut_last(lun):

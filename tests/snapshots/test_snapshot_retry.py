@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from bollard.core.spi import Call, Conflict, DataLoss, StorageError, VolumeSpec
+from bollard.core.spi import Call, Conflict, DataLoss, Qos, StorageError, VolumeSpec
 from bollard.transfer_objects.enums import SnapshotLocation
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
 
 from .snapshot_rig import MIB, Rig, Striker, call, flip
 
 MONDAY, TUESDAY = SnapshotId("monday"), SnapshotId("tuesday")
+REAL = pytest.mark.real(root=True)
 FIRST, SECOND = b"first" * 20000, b"later" * 20000
 ARRAY_CALLS = (
     "create_snapshot",
@@ -130,7 +133,7 @@ def test_each_operation_has_its_own_request_id(files):
 # -- restore ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["lun", "files"])
+@pytest.mark.parametrize("kind", ["lun", "files", pytest.param("iscsi", marks=REAL)])
 def test_restore_makes_a_new_volume(request, kind):
     """A new volume of any pool equals the snapshot, and no access to it is left."""
     rig = request.getfixturevalue(kind)
@@ -141,11 +144,44 @@ def test_restore_makes_a_new_volume(request, kind):
     assert (made.id, made.size, made.name) == ("new-1", MIB, "again")
     assert rig.read(VolumeId("new-1")) == rig.read(VolumeId("web-1"))
     assert rig.intents() == []
-    if kind == "lun":
+    if rig.pool.managed:
         assert list(rig.pool.volumes.grants(VolumeId("new-1"))) == []
 
 
-@pytest.mark.parametrize("kind", ["lun", "files"])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("lun", "silver"),
+        ("lun", "qcow2s"),
+        ("qcow2s", "lun"),
+        pytest.param("iscsi", "lun", marks=REAL),  # another array, of another make
+        pytest.param("iscsi", "qcow2s", marks=REAL),
+        pytest.param("lun", "iscsi", marks=REAL),
+        pytest.param("files", "iscsi", marks=REAL),
+    ],
+)
+def test_an_archive_is_restored_into_any_pool(request, source, target):
+    """A full and an increment of one pool become volumes of another, sparse as they were, and equal."""
+    old, new = request.getfixturevalue(source), request.getfixturevalue(target)
+    old.pool.volumes.create(VolumeSpec(id=VolumeId("web-1"), size=64 * MIB))
+    old.write(VolumeId("web-1"), FIRST)
+    old.service.take_both(VolumeId("web-1"), MONDAY, call())
+    old.write(VolumeId("web-1"), SECOND, 32 * MIB)
+    old.service.take_both(VolumeId("web-1"), TUESDAY, call(), parent=MONDAY)
+    content = old.read(VolumeId("web-1"))
+    elsewhere = replace(old.service, pool=new.pool)
+    for snapshot in (MONDAY, TUESDAY):
+        made = elsewhere.restore(VolumeId("web-1"), snapshot, VolumeId(f"of-{snapshot}"), call())
+        assert made.size == 64 * MIB
+    assert new.read(VolumeId("of-monday")) == content[: len(FIRST)] + bytes(64 * MIB - len(FIRST))
+    assert new.read(VolumeId("of-tuesday")) == content
+    assert (new.pool.volumes.get(VolumeId("of-tuesday")).allocated or 0) < 8 * MIB
+    assert new.intents() == []
+    if new.pool.managed:
+        assert list(new.pool.volumes.grants(VolumeId("of-tuesday"))) == []
+
+
+@pytest.mark.parametrize("kind", ["lun", "files", pytest.param("iscsi", marks=REAL)])
 def test_restore_over_an_existing_volume_writes_its_zeros(request, kind):
     """What the volume held before is gone, also where the snapshot has a hole."""
     rig = request.getfixturevalue(kind)
@@ -155,6 +191,25 @@ def test_restore_over_an_existing_volume_writes_its_zeros(request, kind):
     rig.service.restore(VolumeId("web-1"), MONDAY, VolumeId("old-1"), call())
 
     assert rig.read(VolumeId("old-1")) == FIRST + bytes(MIB - len(FIRST))
+
+
+def test_limits_of_an_existing_volume_are_lifted_for_the_restore(lun, monkeypatch):
+    """A restore is not slowed down by what holds for the guest, and the guest has it again afterwards."""
+    limits, seen = Qos(max_iops=500), []
+    lun.make(VolumeId("web-1"), FIRST)
+    lun.service.take_both(VolumeId("web-1"), MONDAY, call())
+    lun.pool.volumes.set_qos(VolumeId("web-1"), limits)
+    restore = lun.archive.restore
+
+    def look_and_restore(*args, **options):
+        seen.append(lun.pool.volumes.get(VolumeId("web-1")).qos)
+        return restore(*args, **options)
+
+    monkeypatch.setattr(lun.archive, "restore", look_and_restore)
+    lun.service.restore(VolumeId("web-1"), MONDAY, VolumeId("web-1"), call())
+
+    assert seen == [None]
+    assert lun.pool.volumes.get(VolumeId("web-1")).qos == limits
 
 
 def test_restore_over_a_volume_of_another_size_is_refused(files):
@@ -168,7 +223,7 @@ def test_restore_over_a_volume_of_another_size_is_refused(files):
     assert files.read(VolumeId("old-1")) == b"z" * 2 * MIB
 
 
-@pytest.mark.parametrize("kind", ["lun", "files"])
+@pytest.mark.parametrize("kind", ["lun", "files", pytest.param("iscsi", marks=REAL)])
 @pytest.mark.parametrize("existed", [False, True])
 def test_failed_restore_removes_what_it_made(request, kind, existed):
     """Half a new volume goes again; a volume that was there before stays there."""

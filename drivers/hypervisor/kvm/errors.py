@@ -32,7 +32,7 @@ from ....core.spi import (
 
 _NOT, _UNKNOWN = Outcome.NOT_APPLIED, Outcome.UNKNOWN
 _AGENT_COMMAND_TIMEOUT = 111  # a name that bindings for libvirt 9.0 lack
-_MESSAGE = 300  # characters of libvirt's words that are passed on
+_HEAD, _TAIL = 100, 200  # characters of libvirt's words that are passed on
 
 # Refused before anything was done, unless the reason says otherwise.
 _CODES: Mapping[int, tuple[type[StorageError], Outcome]] = {
@@ -87,6 +87,12 @@ _WORDS: Sequence[tuple[str, type[StorageError], Outcome]] = (
     ("Permission denied", PermissionDenied, _NOT),
     ("Connection refused", Unavailable, _NOT),
     ("Requested export not available", NotFound, _NOT),
+    # iSCSI: the status of the login response in decimal (RFC 7143, 11.13.5), as libiscsi says it.
+    ("(513)", Unauthenticated, _NOT),
+    ("(514)", PermissionDenied, _NOT),
+    ("(515)", NotFound, _NOT),
+    ("(516)", NotFound, _NOT),
+    ("iSCSI: Failed to connect", Unavailable, _NOT),
     ("Input/output error", Unavailable, _UNKNOWN),
 )
 
@@ -113,7 +119,12 @@ def translate(error: libvirt.libvirtError, what: str, outcome: Outcome | None = 
     """
     said = str(error.get_error_message() or error)
     kind, known = _judge(error, said)
-    return kind(f"{what}: {said[:_MESSAGE]}", outcome=outcome or known)
+    return kind(f"{what}: {_shortened(said)}", outcome=outcome or known)
+
+
+def _shortened(said: str) -> str:
+    """Keep both ends: a QEMU that does not start repeats its arguments before it says why."""
+    return said if len(said) <= _HEAD + _TAIL else f"{said[:_HEAD]} ... {said[-_TAIL:]}"
 
 
 def _judge(error: libvirt.libvirtError, said: str) -> tuple[type[StorageError], Outcome]:

@@ -45,7 +45,9 @@ class KvmObjects(KvmHosts):
         link.ask(call, lambda connection: connection.getHostname(), "asking for its name")
         if known is not None and not _same_object(known, seen):
             raise Conflict(f"host {what.host} knows {what.kind} {what.object_id} as another object")
-        if known is None or known.size != seen.size:  # it has grown since
+        if known is not None and needs_secret(known) and not needs_secret(seen):
+            drop_secret(link, usage_of(what.kind, what.object_id), call)
+        if known != _without_secret(seen):  # new; or it has grown since, or the host has another account
             self._register.keep(_without_secret(seen))
         if isinstance(seen.location, IscsiLocation) and seen.location.chap_secret is not None:
             keep_secret(link, usage_of(what.kind, what.object_id), seen.location.chap_secret, call)
@@ -83,7 +85,7 @@ def _without_secret(what: Introduction) -> Introduction:
 
 
 def _same_object(known: Introduction, seen: Introduction) -> bool:
-    """Tell whether two introductions mean one object; a LUN's password and any object's size may change."""
+    """Tell whether two introductions mean one object; a LUN's account and any object's size may change."""
     if known.identity != seen.identity or known.location.read_only != seen.location.read_only:
         return False
     formats = [one.location.format for one in (known, seen) if isinstance(one.location, FileLocation)]

@@ -27,6 +27,8 @@ from ....core.spi import (
     IscsiLocation,
     Location,
     NbdLocation,
+    RbdLocation,
+    Unsupported,
 )
 from .iscsi import inspect_lun
 
@@ -56,6 +58,8 @@ def verified(what: Introduction, call: Call) -> Introduction:
             found = _nbd(what.location, call)
         case IscsiLocation():
             found = _iscsi(what.location, call)
+        case RbdLocation():
+            raise Unsupported("this driver introduces files, NBD exports and iSCSI LUNs, not RBD images")
     if what.identity not in found.identities:
         raise DataLoss(f"host {what.host} finds {found.shown} as {what.object_id}, not {what.identity!r}")
     if found.size != what.size:
@@ -72,6 +76,8 @@ def place_of(location: Location) -> str:
             return _nbd_place(location)
         case IscsiLocation(portal=(host, port), target=target, lun=lun):
             return f"iscsi://{host}:{port}/{target}/{lun}"
+        case RbdLocation(pool=pool, image=image):
+            return f"rbd:{pool}/{image}"
 
 
 def _nbd_place(location: NbdLocation) -> str:

@@ -20,7 +20,6 @@ import httpcore
 
 from ....core.spi import (
     Call,
-    DeadlineExceeded,
     Internal,
     InvalidArgument,
     Outcome,
@@ -31,19 +30,15 @@ from ....core.spi import (
 from ....transfer_objects.secret import Secret
 from .answers import Answer, Json, content_of, member
 from .options import ArrayOptions
-from .transport import Exchanges, server_of
+from .transport import Exchanges, server_of, told_as_lost
 
 _MAX_ANSWER = 8 * 1024 * 1024  # the largest page (10 000 extents) has about 600 KiB
 _MAX_WAITS = 3  # for a throttled request, within one call
 _LONGEST_WAIT = 10.0  # seconds; a longer Retry-After is passed on to the caller
 _GOODBYE = 1.0  # seconds for the logout; it may come on top of a deadline
 _API = "/api/v1"
+_LOGIN = "/sessions"
 _ALWAYS = {"User-Agent": "bollard", "Accept": "application/json", "Accept-Encoding": "identity"}
-_EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
-
-# The connection was never made: the array cannot have seen the request.
-_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
-_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class Controller:
@@ -98,10 +93,10 @@ class Controller:
 
     def _login(self, call: Call) -> Secret:
         who = {"username": self._options.username, "password": self._options.password.reveal()}
-        answer = self._patiently("POST", "/sessions", call, body=who)
+        answer = self._patiently("POST", _LOGIN, call, body=who)
         if answer.status == 401 and answer.json() is not None:
             raise Unauthenticated(f"the array refuses user {self._options.username!r} or the password")
-        content = content_of(answer, "POST /sessions", writes=False, secrets=[self._options.password])
+        content = content_of(answer, f"POST {_LOGIN}", writes=False, secrets=[self._options.password])
         return Secret(member(content, "token", str))
 
     def _patiently(self, method: str, path: str, call: Call, **rest: Any) -> Answer:
@@ -126,6 +121,8 @@ class Controller:
         query: Mapping[str, Any] | None = None,
         body: Json | None = None,
     ) -> Answer:
+        # A login that came through without our knowing is one session more, which ends by itself.
+        changes = method != "GET" and path != _LOGIN
         seconds = call.remaining(self._options.timeout)
         headers = {**_ALWAYS, "X-Request-Id": quote(call.request_id, safe="")[:128]}
         if token is not None:
@@ -134,16 +131,11 @@ class Controller:
         if content is not None:
             headers["Content-Type"] = "application/json"
         target = f"{_API}{path}?{urlencode(query)}" if query else f"{_API}{path}"
-        try:
-            with self._http.begin(
-                method, target, headers, content, seconds=seconds, cancel=call.cancel
-            ) as answer:
-                return _read(answer, f"{method} {path}", writes=method != "GET")
-        except _NOT_SENT as error:
-            raise _lost(call, f"{method} {path}", error, Outcome.NOT_APPLIED) from error
-        except _BROKEN as error:
-            outcome = Outcome.NOT_APPLIED if method == "GET" else Outcome.UNKNOWN
-            raise _lost(call, f"{method} {path}", error, outcome) from error
+        with (
+            told_as_lost(call, f"{method} {path}", "the array", changes=changes),
+            self._http.begin(method, target, headers, content, seconds=seconds, cancel=call.cancel) as answer,
+        ):
+            return _read(answer, f"{method} {path}", writes=changes)
 
 
 def _tls(options: ArrayOptions) -> ssl.SSLContext:
@@ -172,11 +164,3 @@ def _read(response: httpcore.Response, what: str, *, writes: bool) -> Answer:
 def _seconds(text: str | None) -> float | None:
     """Read Retry-After in seconds; a date, which some proxies send, counts as none."""
     return float(text) if text is not None and text.isascii() and text.isdigit() else None
-
-
-def _lost(call: Call, what: str, error: Exception, outcome: Outcome) -> StorageError:
-    if call.cancel.is_set():
-        return DeadlineExceeded(f"{what}: the call was cancelled", outcome=outcome)
-    if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
-        return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
-    return Unavailable(f"{what}: no answer from the array ({type(error).__name__})", outcome=outcome)

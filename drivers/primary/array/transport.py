@@ -21,10 +21,15 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
-from ....core.spi import InvalidArgument
+from ....core.spi import Call, DeadlineExceeded, InvalidArgument, Outcome, StorageError, Unavailable
 
 _SOON = 1e-3  # seconds; a socket timeout of 0 would mean "non-blocking"
 _LOOK_UP = 0.5  # seconds
+_EARLY = 0.01  # seconds by which a socket's timeout may come before the deadline it stands for
+
+# The connection was never made: the server cannot have seen the request.
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class Until(float):
@@ -95,6 +100,36 @@ class Exchanges:
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+
+
+@contextmanager
+def told_as_lost(call: Call, what: str, peer: str, *, changes: bool) -> Iterator[None]:
+    """Turn what httpcore raises of an exchange into typed errors.
+
+    Args:
+        what: the request, for messages.
+        peer: who was asked, for messages.
+        changes: it changes what matters, so without an answer nobody knows whether it did.
+
+    Raises:
+        DeadlineExceeded: the call's time is over, or it was cancelled.
+        Unavailable: else.
+    """
+    try:
+        yield
+    except _NOT_SENT as error:
+        raise _lost(call, what, peer, error, Outcome.NOT_APPLIED) from error
+    except _BROKEN as error:
+        outcome = Outcome.UNKNOWN if changes else Outcome.NOT_APPLIED
+        raise _lost(call, what, peer, error, outcome) from error
+
+
+def _lost(call: Call, what: str, peer: str, error: Exception, outcome: Outcome) -> StorageError:
+    if call.cancel.is_set():
+        return DeadlineExceeded(f"{what}: the call was cancelled", outcome=outcome)
+    if call.deadline is not None and call.clock() >= call.deadline - _EARLY:
+        return DeadlineExceeded(f"{what}: the call's deadline has passed", outcome=outcome)
+    return Unavailable(f"{what}: no answer from {peer} ({type(error).__name__})", outcome=outcome)
 
 
 def server_of(text: str, schemes: Sequence[str], option: str = "url") -> SplitResult:

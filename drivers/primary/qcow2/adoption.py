@@ -6,10 +6,10 @@ import os
 import stat
 from pathlib import Path
 
+from ....core.dataplane import image_lock
 from ....core.dataplane.image_info import probe_fd, refuse_hostile
 from ....core.spi import Adopts, Call, Conflict, InUse, InvalidArgument, NotFound, Volume, VolumeSpec
 from ....transfer_objects.ids import VolumeId
-from . import image_lock
 from .shelf import FORMATS, Record, now
 from .volumes import VolumeFiles
 

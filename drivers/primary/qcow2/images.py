@@ -8,11 +8,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ....core.dataplane import image_lock
 from ....core.dataplane.durable import sync
 from ....core.dataplane.image_info import probe
 from ....core.dataplane.qemu_img import drop_inconsistent_bitmaps, run_qemu_img
 from ....core.spi import DiskFormat, Outcome
-from . import image_lock
 from .directory import Job
 
 _FICLONE = 0x40049409  # linux/fs.h

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ....core.dataplane import image_lock
 from ....core.spi import (
     Call,
     Conflict,
@@ -21,7 +22,7 @@ from ....core.spi import (
     VolumeSpec,
 )
 from ....transfer_objects.ids import SnapshotId, VolumeId
-from . import image_lock, images
+from . import images
 from .shelf import Record, now
 from .volumes import Source, VolumeFiles, page
 

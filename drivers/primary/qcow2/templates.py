@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from ....core.dataplane import image_lock
 from ....core.dataplane.image_info import probe_fd, refuse_hostile
 from ....core.spi import Call, Conflict, NotFound, TemplateCache, TemplateSpec, Volume, VolumeSpec
 from ....transfer_objects.ids import TemplateId
-from . import image_lock, images
+from . import images
 from .shelf import Record, now
 from .volumes import Source, VolumeFiles, rounded, seed_id
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from ....core.dataplane import image_lock
 from ....core.dataplane.image_info import probe
 from ....core.spi import (
     TIB,
@@ -35,7 +36,7 @@ from ....core.spi import (
     VolumeSpec,
 )
 from ....transfer_objects.ids import TemplateId, VolumeId
-from . import image_lock, images
+from . import images
 from .directory import Job, PoolDirectory
 from .options import Qcow2Options
 from .shelf import Record, Shelf, now

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,15 @@ from bollard.conformance.modelbased.pool_planner import PoolPlanner, unit_of
 from bollard.conformance.modelbased.reproducer import reproducer_for_pool
 from bollard.conformance.run import RunOptions, run_suite
 from bollard.conformance.store_lab import StoreLab
-from bollard.core.spi import Body, Call, InvalidArgument, Snapshot, StoredObject
+from bollard.core.spi import (
+    Body,
+    Call,
+    InvalidArgument,
+    Snapshot,
+    StoredObject,
+    StoreTraits,
+    Unsupported,
+)
 from bollard.drivers.primary.array import ArrayDriver
 from bollard.drivers.secondary.nfs import NfsDriver
 from bollard.simulators.array import ArraySimulator
@@ -141,6 +150,40 @@ def test_a_healthy_store_passes(store_lab: Callable[[type[Any]], StoreLab]) -> N
     lab = store_lab(NfsDriver)
     check_store_histories(lab)
     assert not lab.store.list("", lab.call()).items
+
+
+class WithoutConditions(NfsDriver):
+    """A store whose puts are never conditional, as real Swift."""
+
+    def traits(self) -> StoreTraits:
+        """Say so."""
+        return replace(super().traits(), conditional_put=False)
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        """Refuse a condition."""
+        if if_absent:
+            raise Unsupported("this store has no conditional put")
+        return super().put(key, body, call)
+
+
+class Overwrites(WithoutConditions):
+    """Takes a condition that its traits do not promise, and overwrites."""
+
+    def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
+        """Put in any case."""
+        del if_absent
+        return super().put(key, body, call)
+
+
+def test_a_store_without_conditions_refuses_them(store_lab: Callable[[type[Any]], StoreLab]) -> None:
+    """Where the traits promise no condition, a put with one must be Unsupported."""
+    check_store_histories(store_lab(WithoutConditions))
+
+
+def test_a_condition_that_is_not_promised_is_found(store_lab: Callable[[type[Any]], StoreLab]) -> None:
+    """A store that takes such a put all the same fails."""
+    with pytest.raises(ContractBroken, match="expected Unsupported"):
+        check_store_histories(store_lab(Overwrites))
 
 
 def test_a_forgotten_put_is_found(store_lab: Callable[[type[Any]], StoreLab]) -> None:

@@ -21,6 +21,7 @@ from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.http_server import DropConnection
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from real_swift import RealSwift
 
 MIB = 1024 * 1024
 KEY = "correct-horse-battery"
@@ -206,6 +207,10 @@ def nfs_store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def s3_store(s3_server: FaultyS3, s3: Any) -> Iterator[Store]:
     """A prefix of the bucket."""
+    yield from _s3_store(s3, s3_server.url, s3_server)
+
+
+def _s3_store(s3: Any, url: str, simulator: Any = None) -> Iterator[Store]:
     prefix = uuid.uuid4().hex
 
     def names() -> list[str]:
@@ -215,21 +220,25 @@ def s3_store(s3_server: FaultyS3, s3: Any) -> Iterator[Store]:
         return [name.removeprefix(f"{prefix}/") for name in found]
 
     options = {
-        "endpoint_url": s3_server.url,
+        "endpoint_url": url,
         "bucket": "archive",
-        "access_key": "AKIA-EXAMPLE",
+        "access_key": "test:tester",
         "secret_key": KEY,
         "prefix": prefix,
         "max_single_upload_size": SINGLE_BELOW,
     }
-    yield from _opened("s3", S3Driver, options, names, s3_server, part_size=PART)
+    yield from _opened("s3", S3Driver, options, names, simulator, part_size=PART)
 
 
 @pytest.fixture
 def swift_store(swift_server: FaultySwift) -> Iterator[Store]:
     """A prefix of the container."""
+    yield from _swift_store("swift", swift_server.auth_url, swift_server)
+
+
+def _swift_store(kind: str, auth_url: str, simulator: Any = None) -> Iterator[Store]:
     prefix = uuid.uuid4().hex
-    swift = swiftclient.Connection(authurl=swift_server.auth_url, user="test:tester", key=KEY)
+    swift = swiftclient.Connection(authurl=auth_url, user="test:tester", key=KEY)
 
     def names() -> list[str]:
         containers = [c["name"] for c in swift.get_account()[1]]
@@ -239,7 +248,7 @@ def swift_store(swift_server: FaultySwift) -> Iterator[Store]:
         ]
 
     options = {
-        "url": swift_server.auth_url,
+        "url": auth_url,
         "account": "test",
         "user_name": "tester",
         "key": KEY,
@@ -248,13 +257,60 @@ def swift_store(swift_server: FaultySwift) -> Iterator[Store]:
         "segment_size": PART,
         "max_single_upload_size": SINGLE_BELOW,
     }
-    yield from _opened("swift", SwiftDriver, options, names, swift_server)
+    yield from _opened(kind, SwiftDriver, options, names, simulator)
     swift.close()
 
 
-@pytest.fixture(params=["nfs", "s3", "swift"])
+@pytest.fixture(scope="session")
+def real_swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSwift]:
+    """Swift's own servers, with a container; their S3 face shows it as a bucket."""
+    with RealSwift(tmp_path_factory.mktemp("real-swift")) as server:
+        connection = swiftclient.Connection(authurl=server.auth_url, user="test:tester", key=KEY)
+        connection.put_container("archive")
+        connection.close()
+        yield server
+
+
+@pytest.fixture
+def real_swift_store(real_swift: RealSwift) -> Iterator[Store]:
+    """A prefix of the container."""
+    yield from _swift_store("swift", real_swift.auth_url)
+
+
+@pytest.fixture
+def real_s3_store(real_swift: RealSwift) -> Iterator[Store]:
+    """The same servers through their S3 face."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=real_swift.s3_url,
+        region_name="us-east-1",
+        aws_access_key_id="test:tester",
+        aws_secret_access_key=KEY,
+    )
+    yield from _s3_store(client, real_swift.s3_url)
+    client.close()
+
+
+_REAL = [pytest.param(kind, marks=pytest.mark.real) for kind in ("real_s3", "real_swift")]
+
+
+@pytest.fixture(params=["nfs", "s3", "swift", *_REAL])
 def store(request: pytest.FixtureRequest) -> Store:
-    """Each of the three."""
+    """Each of the three, the two that speak HTTP also as real servers."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+@pytest.fixture(params=["nfs", "s3", "swift"])
+def atomic(request: pytest.FixtureRequest) -> Store:
+    """Each that looks at a condition when it commits."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+@pytest.fixture(params=_REAL)
+def racy(request: pytest.FixtureRequest) -> Store:
+    """Each that looks at it earlier."""
     found: Store = request.getfixturevalue(f"{request.param}_store")
     return found
 

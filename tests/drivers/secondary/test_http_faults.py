@@ -248,13 +248,14 @@ def test_overwritten_large_objects_are_swept(swift_store: Store, call: Call) -> 
     assert swift_store.names() == ["k"]
 
 
-def test_a_store_without_conditions_is_found_out(swift_store: Store) -> None:
-    """Swift: a server that takes If-None-Match and overwrites gets no conditional put."""
-    swift_store.simulator.defects.update({"put_ignores_if_none_match": True})
+@pytest.mark.parametrize("defect", ["put_ignores_if_none_match", "checks_if_none_match_early"])
+def test_a_store_without_conditions_is_found_out(swift_store: Store, defect: str) -> None:
+    """Swift: a server that takes If-None-Match and overwrites, or looks too early, has no conditions."""
+    swift_store.simulator.defects.update({defect: True})
     try:
         assert not swift_store.again().traits().conditional_put
     finally:
-        swift_store.simulator.defects.update({"put_ignores_if_none_match": False})
+        swift_store.simulator.defects.update({defect: False})
 
 
 @pytest.mark.parametrize(

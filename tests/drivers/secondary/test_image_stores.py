@@ -26,6 +26,7 @@ from bollard.core.spi import (
     NotFound,
     StorageError,
     Unavailable,
+    Unsupported,
 )
 
 if TYPE_CHECKING:
@@ -153,17 +154,25 @@ def test_a_body_that_lies_leaves_nothing(store: Store, call: Call, size: str, li
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
-def test_conditional_put_keeps_what_is_there(store: Store, call: Call, size: str) -> None:
+def test_conditional_put_keeps_what_is_there(atomic: Store, call: Call, size: str) -> None:
     """[store.if-absent] An existing key gives Conflict, stays as it was, and nothing else is left."""
-    assert store.driver.traits().conditional_put
-    store.driver.put("k", Body.of(b"first"), call, if_absent=True)
+    assert atomic.driver.traits().conditional_put
+    atomic.driver.put("k", Body.of(b"first"), call, if_absent=True)
     with pytest.raises(Conflict):
-        store.driver.put("k", Body.of(SIZES[size]), call, if_absent=True)
-    assert b"".join(store.driver.get("k", call)) == b"first"
-    assert store.names() == ["k"]
+        atomic.driver.put("k", Body.of(SIZES[size]), call, if_absent=True)
+    assert b"".join(atomic.driver.get("k", call)) == b"first"
+    assert atomic.names() == ["k"]
 
 
-def test_of_many_conditional_puts_one_wins(store: Store, call: Call) -> None:
+def test_a_condition_that_is_looked_at_too_early_is_none(racy: Store, call: Call) -> None:
+    """Real Swift would let several racing puts win: the trait says so, and no put claims a condition."""
+    assert not racy.driver.traits().conditional_put
+    with pytest.raises(Unsupported, match="If-None-Match"):
+        racy.driver.put("k", Body.of(b"first"), call, if_absent=True)
+    assert racy.names() == []
+
+
+def test_of_many_conditional_puts_one_wins(atomic: Store, call: Call) -> None:
     """Eight racing writers: one succeeds, seven get Conflict, and the object is the winner's, whole."""
     data = [bytes([n]) * 70_000 for n in range(8)]
     start = threading.Barrier(8)
@@ -171,7 +180,7 @@ def test_of_many_conditional_puts_one_wins(store: Store, call: Call) -> None:
     def put(n: int) -> int | None:
         start.wait()
         try:
-            store.driver.put("race/key", Body.of(data[n]), call, if_absent=True)
+            atomic.driver.put("race/key", Body.of(data[n]), call, if_absent=True)
         except Conflict:
             return None
         return n
@@ -179,7 +188,7 @@ def test_of_many_conditional_puts_one_wins(store: Store, call: Call) -> None:
     with ThreadPoolExecutor(8) as pool:
         winners = [n for n in pool.map(put, range(8)) if n is not None]
     assert len(winners) == 1
-    assert b"".join(store.driver.get("race/key", call)) == data[winners[0]]
+    assert b"".join(atomic.driver.get("race/key", call)) == data[winners[0]]
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

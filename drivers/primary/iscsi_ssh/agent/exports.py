@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import Refused
+from .extents import shared
 from .files import names_in, read_json, remove_tree, sync, write_json
 from .pool import Pool, checked
 from .tgt import LUN_ACTIVE, NO_LUN, NO_TARGET, TARGET_ACTIVE, Target, TgtError
@@ -43,8 +45,7 @@ def grant(
     file = place / "grants" / f"{record}.json"
     held = read_json(file)
     if held is None and not read_only:
-        data = (place / "data").stat()
-        pool.require_space(data.st_size - data.st_blocks * 512)
+        pool.require_space(partial(_yet_to_take, place / "data"))
     if held is not None and held != wanted:  # it is being revoked, or the host has another name by now
         revoke(pool, volume, host)
     write_json(file, wanted)
@@ -55,6 +56,12 @@ def grant(
     size = (place / "data").stat().st_size
     target = _target_name(pool, meta, host)
     return {"target": target, "lun": 1, "portal": [host_port, int(port)], "size": size}
+
+
+def _yet_to_take(data: Path) -> int:
+    """Return the bytes that its writers may still take: of holes, and of blocks that others have, too."""
+    found = data.stat()
+    return found.st_size - found.st_blocks * 512 + shared(data)
 
 
 def _refuse_clash(pool: Pool, place: Path, meta: dict[str, Any], wanted: dict[str, Any]) -> None:

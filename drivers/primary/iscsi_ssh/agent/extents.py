@@ -22,7 +22,7 @@ from pathlib import Path
 _FIEMAP = 0xC020660B  # <linux/fs.h>, <linux/fiemap.h>
 _SYNC = 1
 _LAST, _UNKNOWN, _DELAYED, _ENCODED, _NOT_ALIGNED = 0x1, 0x2, 0x4, 0x8, 0x100
-_INLINE, _TAIL, _UNWRITTEN = 0x200, 0x400, 0x800
+_INLINE, _TAIL, _UNWRITTEN, _SHARED = 0x200, 0x400, 0x800, 0x2000
 _UNTELLING = _UNKNOWN | _DELAYED | _ENCODED | _NOT_ALIGNED | _INLINE | _TAIL
 _HEADER, _EXTENT = struct.Struct("=QQLLLL"), struct.Struct("=QQQQQLLLL")
 _BATCH = 4096  # extents per question
@@ -72,6 +72,15 @@ def changes(base: Path | None, target: Path, start: int, limit: int) -> tuple[Fo
     return found, None
 
 
+def shared(file: Path) -> int:
+    """Return the bytes that a file has in common with others: a write to them takes space."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return sum(length for _, _, length, kind in _extents(descriptor) if kind & _SHARED)
+    finally:
+        os.close(descriptor)
+
+
 def _merged(pieces: Iterator[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
     present: tuple[int, int, str] | None = None
     for piece in pieces:
@@ -115,6 +124,13 @@ def _kind(a: _Run, b: _Run, position: int) -> str:
 
 def _runs(descriptor: int) -> Iterator[_Run]:
     """Yield the ranges with data, in order; what is reserved and not written reads as zeros, like a hole."""
+    for logical, physical, length, kind in _extents(descriptor):
+        if not kind & _UNWRITTEN:
+            yield _Run(logical, logical + length, None if kind & _UNTELLING else physical)
+
+
+def _extents(descriptor: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (logical, physical, length, flags) of a file's extents, in order."""
     buffer, position = bytearray(_HEADER.size + _BATCH * _EXTENT.size), 0
     while True:
         flags = _SYNC if position == 0 else 0
@@ -124,8 +140,7 @@ def _runs(descriptor: int) -> Iterator[_Run]:
         shown = memoryview(buffer)[_HEADER.size : _HEADER.size + count * _EXTENT.size]
         for logical, physical, length, _, _, kind, *_ in list(_EXTENT.iter_unpack(shown)):
             position = logical + length
-            if not kind & _UNWRITTEN:
-                yield _Run(logical, position, None if kind & _UNTELLING else physical)
+            yield logical, physical, length, kind
             if kind & _LAST:
                 return
         if not count:

@@ -38,7 +38,7 @@ def take(pool: Pool, members: dict[str, str]) -> dict[str, Any]:
     if not names_in(place):
         remove_tree(place)  # its members were deleted one by one
         volumes = {volume: pool.existing_volume(volume) for volume in members}
-        pool.require_space(sum((place / "data").stat().st_size for place in volumes.values()))
+        pool.require_space(lambda: sum((place / "data").stat().st_size for place in volumes.values()))
         draft = pool.draft(f"g-{group}")
         for snapshot in members.values():
             (draft / snapshot).mkdir()

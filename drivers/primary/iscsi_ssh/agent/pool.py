@@ -22,7 +22,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,14 @@ class Pool:
             sync(place.parent)
             remove_tree(grave)
 
-    def require_space(self, need: int) -> None:
+    def require_space(self, need: Callable[[], int]) -> None:
         """Refuse what may take `need` bytes now or later, when they are not there beside the reserve's rest.
 
         More than the reserve is not asked for: volumes may promise more than the pool has.
         """
         found = os.statvfs(self.root)
-        if found.f_bavail * found.f_frsize < min(need, _RESERVE):
+        free = found.f_bavail * found.f_frsize
+        if free < _RESERVE and free < need():
             raise Refused("out_of_capacity", "the pool is full, but for what its writers may need")
 
     def grants(self, volume: Path) -> list[dict[str, Any]]:

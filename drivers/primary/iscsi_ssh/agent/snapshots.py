@@ -39,7 +39,7 @@ def create(pool: Pool, volume: str, snapshot: str) -> dict[str, Any]:
         return found
     if group_of(snapshot):
         raise Refused("invalid_argument", "this id is reserved for members of VM snapshots")
-    pool.require_space((source / "data").stat().st_size)
+    pool.require_space(lambda: (source / "data").stat().st_size)
     draft = pool.draft(f"s-{snapshot}")
     reflink(source / "data", draft / "data")
     describe(draft, volume, snapshot)

@@ -91,7 +91,7 @@ class Tgt:
 
     def targets(self, prefix: str = "") -> list[Target]:
         """Return the targets whose names begin so."""
-        return [t for t in parse_targets(self._ask(_TARGET, _SHOW)) if t.name.startswith(prefix)]
+        return [t for t in parse_targets(self._ask(_request(_TARGET, _SHOW))) if t.name.startswith(prefix)]
 
     def find(self, name: str) -> Target | None:
         """Return the target of that name."""
@@ -101,54 +101,54 @@ class Tgt:
         """Make a target; nobody can log in before an initiator is allowed."""
         taken = {target.tid for target in self.targets()}
         tid = next(number for number in range(1, 2**31) if number not in taken)
-        self._ask(_TARGET, _NEW, f"targetname={name}", tid=tid)
+        self._ask(_request(_TARGET, _NEW, f"targetname={name}", tid=tid))
         return Target(tid=tid, name=name)
 
     def delete_target(self, tid: int) -> None:
         """Delete a target; one with a session gives TARGET_ACTIVE."""
-        self._ask(_TARGET, _DELETE, tid=tid)
+        self._ask(_request(_TARGET, _DELETE, tid=tid))
 
     def new_lun(self, tid: int, file: Path) -> None:
         """Put a file behind LUN 1."""
-        self._ask(_DEVICE, _NEW, f"path={file}", tid=tid, lun=LUN)
+        self._ask(_request(_DEVICE, _NEW, f"path={file}", tid=tid, lun=LUN))
 
     def update_lun(self, tid: int, parameters: str) -> None:
         """Change LUN 1."""
-        self._ask(_DEVICE, _UPDATE, f"targetOps {parameters},", tid=tid, lun=LUN)
+        self._ask(_request(_DEVICE, _UPDATE, f"targetOps {parameters},", tid=tid, lun=LUN))
 
     def delete_lun(self, tid: int) -> None:
         """Delete LUN 1; while a command works on it, it is LUN_ACTIVE."""
-        self._ask(_DEVICE, _DELETE, tid=tid, lun=LUN)
+        self._ask(_request(_DEVICE, _DELETE, tid=tid, lun=LUN))
 
     def allow(self, tid: int, initiator: str) -> None:
         """Let an initiator log in."""
-        self._ask(_TARGET, _BIND, f"initiator-name={initiator}", tid=tid, fine=(ACL_EXISTS,))
+        self._ask(_request(_TARGET, _BIND, f"initiator-name={initiator}", tid=tid), fine=(ACL_EXISTS,))
 
     def forbid(self, tid: int, initiator: str) -> None:
         """Let an initiator log in no more; its open sessions stay."""
-        self._ask(_TARGET, _UNBIND, f"initiator-name={initiator}", tid=tid, fine=(ACL_MISSING,))
+        self._ask(_request(_TARGET, _UNBIND, f"initiator-name={initiator}", tid=tid), fine=(ACL_MISSING,))
 
     def kick(self, tid: int, session: int, connection: int) -> None:
         """Begin to end a connection; it is over when `targets` no longer shows it."""
         gone = (NO_TARGET, NO_SESSION, NO_CONNECTION)
-        self._ask(_CONNECTION, _DELETE, tid=tid, sid=session, cid=connection, fine=gone)
+        self._ask(_request(_CONNECTION, _DELETE, tid=tid, sid=session, cid=connection), fine=gone)
 
     def accounts(self) -> set[str]:
         """Return the CHAP users."""
-        shown = self._ask(_ACCOUNT, _SHOW)
+        shown = self._ask(_request(_ACCOUNT, _SHOW))
         return {line.strip() for line in shown.splitlines()[1:] if line.strip()}
 
     def new_account(self, user: str, secret: str) -> None:
         """Make a CHAP account."""
-        self._ask(_ACCOUNT, _NEW, f"user={user},password={secret}")
+        self._ask(_request(_ACCOUNT, _NEW, f"user={user},password={secret}"))
 
     def delete_account(self, user: str) -> None:
         """Delete a CHAP account, which also unbinds it from all targets."""
-        self._ask(_ACCOUNT, _DELETE, f"user={user}", fine=(NO_USER,))
+        self._ask(_request(_ACCOUNT, _DELETE, f"user={user}"), fine=(NO_USER,))
 
     def bind_account(self, tid: int, user: str) -> None:
         """Demand this account of who logs in to the target."""
-        self._ask(_ACCOUNT, _BIND, f"user={user}", tid=tid)
+        self._ask(_request(_ACCOUNT, _BIND, f"user={user}", tid=tid))
 
     # -- protocol --------------------------------------------------------------------------------------
 
@@ -162,20 +162,9 @@ class Tgt:
             raise Refused("unavailable", "tgtd does not run on the array", "unknown") from error
         return sock
 
-    def _ask(
-        self,
-        mode: int,
-        op: int,
-        parameters: str = "",
-        *,
-        tid: int = -1,
-        sid: int = 0,
-        lun: int = _NO_LUN,
-        cid: int = 0,
-        fine: tuple[int, ...] = (),
-    ) -> str:
+    def _ask(self, request: bytes, fine: tuple[int, ...] = ()) -> str:
         with self._connect() as sock:
-            sock.sendall(_request(mode, op, parameters, tid=tid, sid=sid, lun=lun, cid=cid))
+            sock.sendall(request)
             error, text = _answered(sock)
         if error not in (0, *fine):
             raise TgtError(error)

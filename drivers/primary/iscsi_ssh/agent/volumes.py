@@ -78,7 +78,8 @@ def create(
     data = _source(pool, source) if source else None
     if data is not None and size < data.stat().st_size:
         raise Refused("invalid_argument", f"a copy cannot be smaller than its {data.stat().st_size} bytes")
-    pool.require_space(size)
+    if data is None:
+        pool.require_space(lambda: size)  # a copy takes none before it is written; its grant for that asks
     draft = pool.draft(f"v-{volume}")
     if data is None:
         new_file(draft / "data", size)
@@ -153,7 +154,7 @@ def resize(pool: Pool, volume: str, size: int) -> dict[str, Any]:
     if size < present:
         raise Refused("invalid_argument", f"volume {volume} has {present} bytes and cannot shrink to {size}")
     if size > present:
-        pool.require_space(size - present)
+        pool.require_space(lambda: size - present)
         grow(place / "data", size)
         _sync_file(place / "data")
     refresh_luns(pool, place)

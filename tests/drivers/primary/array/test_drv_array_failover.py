@@ -119,6 +119,21 @@ def test_a_controller_that_hangs_is_left(twin) -> None:
         client.close()
 
 
+def test_a_lost_login_changes_nothing_that_matters(lossy_proxy, tmp_path) -> None:
+    """The answer to a login is lost: the other controller is asked within the same call."""
+    with ArraySimulator(
+        tmp_path / "array", pools={"gold": 64 * MIB}, controllers=2, tls=False, password="pw"
+    ) as array:
+        lossy_proxy.connect_to(array.urls[A])
+        given = {"url": lossy_proxy.url, "standby_url": array.urls[B], "allow_http": True}
+        given |= {"username": "admin", "password": "pw", "pool": "gold"}
+        driver = ArrayDriver(parse_options(ArrayDriver.Options, given))
+        lossy_proxy.arm(0)
+        assert driver.open(call()).name
+        assert lossy_proxy.seen == 1
+        driver.close()
+
+
 def test_a_standby_without_tls_is_refused(twin) -> None:
     """The second address is held to the rules of the first, and named."""
     given = {**options(twin), "standby_url": "http://127.0.0.1:1"}

@@ -258,6 +258,27 @@ def test_a_full_pool_takes_nothing_new(array: IscsiArray, pool: IscsiSshDriver) 
     filler.unlink()
 
 
+def test_a_clone_is_made_on_a_full_pool_and_not_written_to(array: IscsiArray, pool: IscsiSshDriver) -> None:
+    """A copy needs no space to be read, so a full pool can be archived; who wants to write is refused."""
+    pool.create_volume(spec(WEB), call())
+    with open_sink(pool.grant(WEB, host(), call()), timeout=10) as sink:
+        sink.write(0, b"w" * 16 * MIB)
+        sink.flush()
+    pool.revoke(WEB, host().id, call())
+    pool.create_snapshot(WEB, S1, call())
+    capacity, filler = pool.capacity(call()), array.pool / "filler"
+    with filler.open("xb") as file:
+        os.posix_fallocate(file.fileno(), 0, capacity.total - capacity.used - 8 * MIB)
+    pool.create_volume_from_snapshot(S1, spec(COPY), call())
+
+    assert read(pool, COPY) == b"w" * 4096
+    for volume in (COPY, WEB):  # all of its blocks are the snapshot's, too
+        with pytest.raises(OutOfCapacity):
+            pool.grant(volume, host(), call())
+    filler.unlink()
+    pool.grant(COPY, host(), call())
+
+
 SHOWN = """\
 Target 3: iqn.x:one
     System information:

@@ -54,7 +54,7 @@ def test_a_reader_suffers_copies_but_no_replacement(driver, serve, image_format)
 
 def test_no_vm_starts_on_an_image_that_is_being_copied(driver, image_format):
     """The lock that a copy holds makes QEMU refuse to open the image for writing."""
-    from bollard.drivers.primary.qcow2 import image_lock
+    from bollard.core.dataplane import image_lock
 
     driver.create_volume(VolumeSpec(id=WEB, size=MIB), call())
     path = path_of(driver, WEB)

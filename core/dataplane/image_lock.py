@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ....core.dataplane.file import open_nofollow
-from ....core.spi import InUse
+from ..spi.errors import InUse
+from .file import open_nofollow
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
 _USES_READ, _USES_WRITE, _USES_RESIZE = 100, 101, 103
