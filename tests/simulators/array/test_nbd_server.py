@@ -338,7 +338,8 @@ def test_a_kick_waits_for_the_write_in_flight_and_lets_none_in_after(serve: Serv
         kicker = threading.Thread(target=lambda: (server.kick(lambda name: name == "disk"), kicked.set()))
         kicker.start()
         with pytest.raises(OSError):  # noqa: PT011 - closed or reset, by timing
-            other.read(0, 512)
+            while True:  # the first reads may be sooner than the kick: one was, in CI
+                other.read(0, 512)
         assert not kicked.is_set()
         memory.go_on.set()
         kicker.join(20)
