@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -337,8 +338,8 @@ def test_a_kick_waits_for_the_write_in_flight_and_lets_none_in_after(serve: Serv
         kicked = threading.Event()
         kicker = threading.Thread(target=lambda: (server.kick(lambda name: name == "disk"), kicked.set()))
         kicker.start()
-        with pytest.raises(OSError):  # noqa: PT011 - closed or reset, by timing
-            while True:  # the first reads may be sooner than the kick: one was, in CI
+        with contextlib.suppress(OSError):  # closed or reset, by timing
+            while not kicked.is_set():  # the first reads may be sooner than the kick: one was, in CI
                 other.read(0, 512)
         assert not kicked.is_set()
         memory.go_on.set()
