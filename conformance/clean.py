@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.fence import fence_driver
 from ..core.paging import all_pages
 from ..core.plugins import kind_of, load_driver
 from ..core.pool import Pool, open_pool
@@ -43,7 +44,6 @@ from ..core.spi import (
 )
 from ..core.store import Store, open_store
 from ..transfer_objects.ids import HostId, SnapshotId, TemplateId, VmId, VmSnapshotId, VolumeId
-from .fence_lab import open_fence
 from .host_lab import open_hypervisor
 from .ledger import Contents, Intent, Kind, Ledger
 from .recording import ARCHIVE, UNDER_TEST
@@ -139,7 +139,7 @@ def open_place(settings: SuiteSettings, stack: ExitStack) -> Place:
         driver = open_hypervisor(settings.driver, settings.options)
         return replace(place, hypervisor=stack.enter_context(closing(driver)))
     if kind == "fence":
-        fence = open_fence(settings.driver, settings.options)
+        fence = fence_driver(settings.driver, settings.options)
         return replace(place, fence=stack.enter_context(closing(fence)))
     return replace(place, pool=stack.enter_context(open_pool(UNDER_TEST, settings.driver, settings.options)))
 

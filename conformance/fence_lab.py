@@ -15,8 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..core.plugins import load_driver
-from ..core.spi import Busy, Call, FenceDriver, InvalidArgument, PowerState, parse_options
+from ..core.spi import Busy, Call, FenceDriver, InvalidArgument, PowerState
 from ..transfer_objects.errors import did_you_mean
 from .fence_gate import Gate
 from .lab import Notes, must
@@ -101,16 +100,3 @@ class FenceLab:
             must(found is wanted, f"{after}, and the host reads {found} at reading {number}")
             if number > 1 and time.monotonic() >= until:
                 return
-
-
-def open_fence(name: str, options: Mapping[str, Any]) -> FenceDriver[Any]:
-    """Load a fence driver by name and validate its options; the caller closes it.
-
-    Raises:
-        PluginError: it cannot be loaded.
-        InvalidArgument: it is of another kind, or an option is bad.
-    """
-    found = load_driver(name)
-    if not issubclass(found, FenceDriver):
-        raise InvalidArgument(f"driver {name!r} is not a fence driver")
-    return found(parse_options(found.Options, options))

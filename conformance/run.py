@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ..core.fence import fence_driver
 from ..core.plugins import describe_driver, kind_of, load_driver
 from ..core.pool import Pool, open_pool
 from ..core.redact import secrets_of
@@ -32,7 +33,7 @@ from ..core.store import Store, open_store
 from ..transfer_objects.secret import Secret
 from . import plugin
 from .artefact import artefact_of
-from .fence_lab import FenceSettings, open_fence
+from .fence_lab import FenceSettings
 from .lab import DEEP_SECONDS
 from .model import Tier, Verdict
 from .registry import CHECKS
@@ -195,7 +196,7 @@ def _try_to_open(settings: SuiteSettings) -> None:
     cls = load_driver(settings.driver)
     settings.require_test_pool()
     if issubclass(cls, FenceDriver):
-        with contextlib.closing(open_fence(settings.driver, settings.options)) as fence:
+        with contextlib.closing(fence_driver(settings.driver, settings.options)) as fence:
             fence.power_state(Call.within(FenceSettings.of(settings.fence).patience))
         return
     opens: Callable[[], Pool | Store] = partial(open_pool, "under-test", settings.driver, settings.options)

@@ -66,7 +66,17 @@ def open_fence(name: str, driver: str, options: Mapping[str, Any], *, observe: O
         PluginError: the driver cannot be loaded.
         StorageError: an option is bad.
     """
-    cls = load_driver(driver)
+    return Fence(name, fence_driver(driver, options), observe=observe)
+
+
+def fence_driver(name: str, options: Mapping[str, Any]) -> FenceDriver[Any]:
+    """Return a bare fence driver, for who drives it without retries: the suite. The caller closes it.
+
+    Raises:
+        PluginError: it cannot be loaded.
+        InvalidArgument: it is of another kind, or an option is bad.
+    """
+    cls = load_driver(name)
     if not issubclass(cls, FenceDriver):
-        raise InvalidArgument(f"driver {driver!r} is not a fence driver")
-    return Fence(name, cls(parse_options(cls.Options, options)), observe=observe)
+        raise InvalidArgument(f"driver {name!r} is not a fence driver")
+    return cls(parse_options(cls.Options, options))

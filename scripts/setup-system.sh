@@ -5,9 +5,9 @@
 #   scripts/setup-system.sh --missing  print one "tool package" line for each tool that is missing
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
-# (no root here), with 1 when it cannot. Only openssh-server and tgt bring a service,
-# which systemd starts where there is one; the tests run an sshd of their own on loopback, and a libvirtd of
-# their own in namespaces (docs/kvm-lab.md): libvirt-daemon-system, its units and its user are not needed.
+# (no root here), with 1 when it cannot. openssh-server, tgt, memcached, ceph-mon and ceph-osd bring a
+# service, which systemd starts where there is one; the tests use none of them. They run their own on loopback, and a
+# libvirtd in namespaces (docs/kvm-lab.md): libvirt-daemon-system, its units and its user are not needed.
 set -euo pipefail
 
 # Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
@@ -43,18 +43,19 @@ memcached            memcached
 ceph-mon             ceph-mon
 ceph-osd             ceph-osd
 ceph                 ceph-common
-/usr/lib/python3/dist-packages/rados-2.0.0.egg-info  python3-rados
-/usr/lib/python3/dist-packages/rbd-2.0.0.egg-info  python3-rbd
 gcc                  gcc
 pkg-config           pkg-config
 /usr/include/libvirt/libvirt.h  libvirt-dev
 '
 
 missing_tools() {
-  local tool package
+  local tool package module
   while read -r tool package; do
     [ -z "$tool" ] || [[ $tool == /* && -e $tool ]] || command -v "$tool" >/dev/null || echo "$tool $package"
   done <<<"$tools"
+  for module in rados rbd; do  # of the system's Python: the driver rbd runs its agents with it
+    /usr/bin/python3 -c "import $module" 2>/dev/null || echo "python3-$module python3-$module"
+  done
 }
 
 venv_works() { [ -x .venv/bin/pip ] || "$python" -c 'import ensurepip, venv' 2>/dev/null; }

@@ -30,7 +30,8 @@ from ..spi import (
     ShowsDisks,
     VmDisk,
 )
-from .machine import Machine, step
+from ..steps import step
+from .machine import Machine
 from .members import Member, MemberKind
 from .records import VmSnapshot
 from .strategy import Job

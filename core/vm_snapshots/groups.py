@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..pool import Pool
 from ..spi import Call, Capability, InUse, NotFound, VmRef
+from ..steps import step
 from .chain import Chain
-from .machine import step
 from .members import Member, MemberKind
 
 

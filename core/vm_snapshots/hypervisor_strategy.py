@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..spi import GuestState, KeepsSnapshotMetadata, NotFound, VmSnapshotMetadata, VmState
+from ..steps import step
 from .families import family_of
-from .machine import step
 from .members import Member, MemberKind
 from .quiesce import DEFAULT_WINDOW, frozen, guest_state
 from .register import restore_register

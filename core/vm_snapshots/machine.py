@@ -9,7 +9,6 @@ from typing import Protocol
 from ...transfer_objects.enums import HypervisorType
 from ...transfer_objects.ids import VmId, VolumeId
 from ..pool import Pool
-from ..spi import Call
 from .hypervisor import Hypervisor
 
 
@@ -43,11 +42,3 @@ class Machines(Protocol):
 
     def machine(self, vm: VmId) -> Machine:
         """Return the VM as it is now, or raise `NotFound`."""
-
-
-def step(call: Call) -> Call:
-    """Return a call for one step within `call`, with a request id of its own and without its progress.
-
-    A backend that deduplicates by request id must not take the deletion for the creation.
-    """
-    return Call(deadline=call.deadline, cancel=call.cancel, clock=call.clock)

@@ -24,8 +24,9 @@ from ..spi import (
     StorageError,
     VmState,
 )
+from ..steps import step
 from .checks import Hooks, check_create, check_delete, check_revert, check_spec
-from .machine import Machine, Machines, step
+from .machine import Machine, Machines
 from .records import Records, VmSnapshot, VmSnapshotSpec
 from .states import ACTIVE, Event, State
 from .strategy import Asked, Job, Strategy, choose

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ...transfer_objects.ids import VmSnapshotId
 from ..spi import Call, KeepsSnapshotMetadata, VmSnapshotMetadata
-from .machine import Machine, step
+from ..steps import step
+from .machine import Machine
 from .members import MemberKind
 from .records import Records, VmSnapshot
 

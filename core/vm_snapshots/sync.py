@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from ...transfer_objects.ids import VmId, VmSnapshotId
 from ..spi import Call, GuestState, StorageError, VmState
+from ..steps import step
 from .families import family_of
-from .machine import Machine, step
+from .machine import Machine
 from .manager import VmSnapshotManager
 from .quiesce import guest_state, thaw
 from .records import VmSnapshot

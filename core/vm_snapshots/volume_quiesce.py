@@ -20,10 +20,11 @@ from ...transfer_objects.ids import SnapshotId, VmId
 from ..catalog.snapshots import Ref, snapshot_of
 from ..snapshots import kvm
 from ..spi import Backups, Call, Guest, QuiescedSnapshots, Unsupported, VmState
+from ..steps import step
 from .families import family_of
 from .guards import Act, check_act
 from .hypervisor import Hypervisor
-from .machine import Machine, VmVolume, step
+from .machine import Machine, VmVolume
 from .quiesce import DEFAULT_WINDOW
 from .records import Records
 

@@ -9,10 +9,11 @@ import pytest
 from bmc_rig import PASSWORD, QUICK, ipmi
 from bollard.conformance.clean import Place, remove
 from bollard.conformance.fence_gate import gate, nobody
-from bollard.conformance.fence_lab import FenceSettings, open_fence
+from bollard.conformance.fence_lab import FenceSettings
 from bollard.conformance.lab import NotApplicable
 from bollard.conformance.ledger import Intent, Kind
 from bollard.conformance.settings import SuiteSettings
+from bollard.core.fence import fence_driver
 from bollard.core.spi import Call, InvalidArgument, PowerState, Unavailable
 from bollard.simulators.bmc import BmcSimulator
 
@@ -36,7 +37,7 @@ def test_a_bad_table_is_told(table, words):
 def test_a_driver_of_another_kind_is_refused():
     """Only fence drivers are opened as such."""
     with pytest.raises(InvalidArgument, match="is not a fence driver"):
-        open_fence("qcow2", {})
+        fence_driver("qcow2", {})
 
 
 def test_a_fenced_host_is_switched_on_again():
@@ -57,13 +58,13 @@ def test_the_gate_counts_and_shuts(tmp_path: Path):
         known = {"host": "127.0.0.1", "port": bmc.port, **QUICK}
         suite = SuiteSettings(driver="ipmi", options=known)
         with gate(suite, known, tmp_path) as (way, options):
-            assert open_fence("ipmi", options).power_state(Call.within(60)) is PowerState.ON
+            assert fence_driver("ipmi", options).power_state(Call.within(60)) is PowerState.ON
             assert way.answers > 3
             assert not way.shut
             way.lose_from(2)
             # Seconds until it gives up: beside others pyghmi alone takes more than two to be imported.
             with pytest.raises(Unavailable):
-                open_fence("ipmi", {**options, "timeout": 6.0}).power_state(Call.within(60))
+                fence_driver("ipmi", {**options, "timeout": 6.0}).power_state(Call.within(60))
             assert way.shut
 
 

@@ -21,6 +21,8 @@ from bollard.core.access import Mover
 from bollard.core.archive import Archive
 from bollard.core.dataplane import copy, open_qcow2_source
 from bollard.core.events import Event, Phase
+from bollard.core.fence import Fence
+from bollard.core.handover import Handover
 from bollard.core.journal import Journal
 from bollard.core.mover import mover_host
 from bollard.core.pool import Pool
@@ -228,9 +230,9 @@ class ManagedSite:
         return cut
 
     def take_over(self, volume: VolumeId, old: Host, fence: FenceDriver[Any], new: Guest) -> Introduced:
-        """Give a LUN of `near` whose host does not answer to a VM elsewhere; after an error, to nobody."""
-        self.near.volumes.revoke(volume, HostId(old.name))
-        fence.power_off(call())
+        """Give a LUN of `near` whose host does not answer to a VM elsewhere; after an error it has it still."""
+        handover = Handover(pool=self.near, dead=HostId(old.name), fence=Fence(old.name, fence))
+        handover.take(volume, identity_of(new.host.name), call())
         return self.give(self.near, volume, new)
 
     # -- what is there -------------------------------------------------------------------------------------

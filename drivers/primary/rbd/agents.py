@@ -62,7 +62,7 @@ class Agents:
         if not self._slots.acquire(timeout=call.remaining()):
             call.check()
         try:
-            return _result(self._asked(act, arguments, call, lost))
+            return _result(self._asked(act, arguments, call, lost), lost)
         finally:
             self._slots.release()
 
@@ -204,8 +204,10 @@ def _late(call: Call) -> bool:
     return call.deadline is not None and call.clock() >= call.deadline
 
 
-def _result(answer: Any) -> Any:
+def _result(answer: Any, lost: Outcome) -> Any:
     if "error" in answer:
         failed = answer["error"]
-        raise error_class(failed["code"])(failed["message"], outcome=Outcome(failed["outcome"]))
+        # The agent does not know which acts only look: there it says "unknown" of every error of Ceph.
+        outcome = lost if failed["outcome"] == Outcome.UNKNOWN else Outcome(failed["outcome"])
+        raise error_class(failed["code"])(failed["message"], outcome=outcome)
     return answer["ok"]

@@ -57,6 +57,16 @@ def test_a_wrong_key_is_unauthenticated(lab: CephLab, changes: dict[str, Any]) -
     assert _refused(lab, Unauthenticated, **changes).outcome is Outcome.NOT_APPLIED
 
 
+def test_what_only_looks_has_changed_nothing(lab: CephLab) -> None:
+    """A look that the cluster refuses is not applied, whatever the agent knows of its outcome."""
+    lab.ceph("auth", "get-or-create", "client.looker", "mon", "profile rbd", "osd", "profile rbd")
+    key = lab.ceph("auth", "get", "client.looker")[0]["key"]
+    try:
+        assert _refused(lab, PermissionDenied, user="looker", key=key).outcome is Outcome.NOT_APPLIED
+    finally:
+        lab.ceph("auth", "rm", "client.looker")
+
+
 def test_a_pool_that_is_not_there(lab: CephLab) -> None:
     """A missing pool is not found."""
     assert "'other'" in _refused(lab, NotFound, pool="other").message
