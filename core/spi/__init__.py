@@ -43,6 +43,7 @@ from .hypervisor_mixins import (
     VmDisk,
     VmSnapshotMetadata,
 )
+from .ids import checked_id
 from .image_store import Body, ImageStoreDriver, StoredObject
 from .location import DiskFormat, FileLocation, IscsiLocation, Location, NbdLocation, RbdLocation
 from .mixins import (
@@ -180,6 +181,7 @@ __all__ = [
     "Volume",
     "VolumeFromSnapshot",
     "VolumeSpec",
+    "checked_id",
     "cloudstack_caps",
     "error_class",
     "option",

@@ -230,7 +230,7 @@ class ManagedSite:
         return cut
 
     def take_over(self, volume: VolumeId, old: Host, fence: FenceDriver[Any], new: Guest) -> Introduced:
-        """Give a LUN of `near` whose host does not answer to a VM elsewhere; after an error it has it still."""
+        """Give a LUN of `near` whose host does not answer to a VM elsewhere; on an error nothing changed."""
         handover = Handover(pool=self.near, dead=HostId(old.name), fence=Fence(old.name, fence))
         handover.take(volume, identity_of(new.host.name), call())
         return self.give(self.near, volume, new)

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ....transfer_objects.ids import ID_RULE, SnapshotId, VolumeId, is_valid_id
+from ....transfer_objects.ids import SnapshotId, VolumeId
 from ...catalog.snapshots import Reason, Ref, RefState, refs_of_volume
 from ...settings import DELTA_MAX, INCREMENTAL_SNAPSHOT, Where
 from ...spi.call import Call
-from ...spi.errors import InvalidArgument, NotFound, Outcome, StorageError
+from ...spi.errors import NotFound, Outcome, StorageError
+from ...spi.ids import checked_id
 from ...spi.model import Extent
 from . import records, rules
 from .deletion import sweep
@@ -66,8 +67,7 @@ def take(site: Site, place: VolumePlace, snapshot: SnapshotId, call: Call, *, qu
         StorageError: what hypervisor or store raised; nothing is left but a snapshot in Error.
     """
     rules.check_pool(place.pool_type)
-    if not is_valid_id(snapshot):
-        raise InvalidArgument(f"snapshot id {snapshot!r} is not valid: {ID_RULE}")
+    checked_id("snapshot", snapshot)
     tracker = site.tracked(place.volume)
     if (done := records.existing(site, place, snapshot)) is not None:
         return done

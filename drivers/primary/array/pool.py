@@ -17,8 +17,9 @@ from ....core.spi import (
     PoolInfo,
     ReportsCapacity,
     Traits,
+    checked_id,
 )
-from ....transfer_objects.ids import ID_RULE, VolumeId, is_valid_id
+from ....transfer_objects.ids import VolumeId
 from .answers import Json, member
 from .client import ArrayClient, Conversation, path_of
 from .names import Kind, array_name, check_owner, volume_kind
@@ -100,8 +101,7 @@ class ArrayPool(ManagedPrimaryDriver[ArrayOptions], ReportsCapacity):
         Raises:
             InvalidArgument: that is no id.
         """
-        if not is_valid_id(volume):
-            raise InvalidArgument(f"volume id {volume!r} is not valid: {ID_RULE}")
+        checked_id("volume", volume)
         return array_name(self.options.owner, volume_kind(volume), volume)
 
     def _named(self, talk: Conversation, name: str) -> ArrayVolume | None:

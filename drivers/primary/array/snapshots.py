@@ -22,8 +22,9 @@ from ....core.spi import (
     Volume,
     VolumeFromSnapshot,
     VolumeSpec,
+    checked_id,
 )
-from ....transfer_objects.ids import ID_RULE, SnapshotId, VolumeId, is_valid_id
+from ....transfer_objects.ids import SnapshotId, VolumeId
 from .answers import Json, member
 from .client import Conversation, path_of
 from .names import Kind, array_name, group_of_member, member_id
@@ -107,8 +108,7 @@ class ArraySnapshots(ArrayVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
     # -- shared ---------------------------------------------------------------------------------------
 
     def _find_snapshot(self, talk: Conversation, snapshot: SnapshotId) -> ArraySnapshot | None:
-        if not is_valid_id(snapshot):
-            raise InvalidArgument(f"snapshot id {snapshot!r} is not valid: {ID_RULE}")
+        checked_id("snapshot", snapshot)
         group = group_of_member(snapshot)
         kind, key = (Kind.GROUP, group) if group else (Kind.SNAPSHOT, snapshot)
         named = self._snapshots_named(talk, array_name(self.options.owner, kind, key))

@@ -12,10 +12,10 @@ from ....core.spi import (
     Host,
     InvalidArgument,
     IscsiLocation,
+    checked_id,
 )
-from ....transfer_objects.ids import ID_RULE, HostId, VolumeId, is_valid_id
+from ....transfer_objects.ids import HostId, VolumeId, is_valid_id
 from ....transfer_objects.secret import Secret
-from .pool import checked_volume
 from .volumes import IscsiVolumes
 
 # RFC 3720, 3.2.6. tgt takes the name and the account as they are.
@@ -39,7 +39,7 @@ class IscsiAccess(IscsiVolumes, Chap):
         shown = self._array.ask(
             "grant",
             call,
-            volume=checked_volume(volume),
+            volume=checked_id("volume", volume),
             host=host.id,
             iqn=host.iqn,
             user=host.chap_user,
@@ -61,11 +61,11 @@ class IscsiAccess(IscsiVolumes, Chap):
     def revoke(self, volume: VolumeId, host: HostId, call: Call) -> None:
         """See `AccessControl.revoke`. Returns when tgtd has ended the host's sessions and commands."""
         if is_valid_id(host):  # to no other one was anything ever granted
-            self._array.ask("revoke", call, volume=checked_volume(volume), host=host)
+            self._array.ask("revoke", call, volume=checked_id("volume", volume), host=host)
 
     def list_grants(self, volume: VolumeId, call: Call) -> Sequence[Grant]:
         """See `AccessControl.list_grants`; a host is listed until its revoke is done."""
-        shown = self._array.ask("list-grants", call, volume=checked_volume(volume))
+        shown = self._array.ask("list-grants", call, volume=checked_id("volume", volume))
         return [Grant(volume=volume, host=HostId(g["host"]), read_only=g["read_only"]) for g in shown]
 
     def rotate_chap(self, host: Host, call: Call) -> None:
@@ -75,8 +75,7 @@ class IscsiAccess(IscsiVolumes, Chap):
 
 
 def _chap_of(host: Host) -> Secret:
-    if not is_valid_id(host.id):
-        raise InvalidArgument(f"host id {host.id!r} is not valid: {ID_RULE}")
+    checked_id("host", host.id)
     if not _IQN.fullmatch(host.iqn):
         raise InvalidArgument(f"host {host.id} needs an iqn of a-z, 0-9, '.', ':' and '-'")
     if not _USER.fullmatch(host.chap_user):

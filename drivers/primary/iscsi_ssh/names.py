@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from ....core.spi import InvalidArgument
+from ....core.spi import InvalidArgument, checked_id
 from ....transfer_objects.ids import SnapshotId, TemplateId, VmSnapshotId, VolumeId
 
 _SEED = re.compile(r"template-[0-9a-f]{40}")
@@ -13,13 +13,15 @@ _SEED = re.compile(r"template-[0-9a-f]{40}")
 
 def seed_id(template: TemplateId) -> VolumeId:
     """Return the volume id of a template's seed."""
-    return VolumeId(f"template-{_digest(template, 40)}")
+    digest = _digest(checked_id("template", template), 40)
+    return VolumeId(f"template-{digest}")
 
 
-def refuse_seed(volume: VolumeId) -> None:
-    """Refuse to treat the seed of a template as a volume of its own."""
-    if _SEED.fullmatch(volume):
+def own_volume(volume: VolumeId) -> VolumeId:
+    """Return the id of a volume, which is not the seed of a template."""
+    if _SEED.fullmatch(checked_id("volume", volume)):
         raise InvalidArgument(f"volume {volume} is the seed of a template")
+    return volume
 
 
 def member_id(snapshot: VmSnapshotId, volume: VolumeId) -> SnapshotId:

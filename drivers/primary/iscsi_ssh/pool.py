@@ -9,7 +9,6 @@ from ....core.spi import (
     Call,
     Capacity,
     Internal,
-    InvalidArgument,
     ManagedPrimaryDriver,
     Outcome,
     PoolInfo,
@@ -19,7 +18,7 @@ from ....core.spi import (
     Unsupported,
     Volume,
 )
-from ....transfer_objects.ids import ID_RULE, VolumeId, is_valid_id
+from ....transfer_objects.ids import VolumeId
 from .array import Array
 from .options import IscsiSshOptions, check_options
 
@@ -70,17 +69,6 @@ class IscsiPool(ManagedPrimaryDriver[IscsiSshOptions], ReportsCapacity):
     def capacity(self, call: Call) -> Capacity:
         """See `ReportsCapacity.capacity`; `provisioned` counts the volumes of all owners."""
         return Capacity(**self._array.ask("capacity", call))
-
-
-def checked_volume(volume: VolumeId) -> VolumeId:
-    """Return an id that is one.
-
-    Raises:
-        InvalidArgument: that is no id.
-    """
-    if not is_valid_id(volume):
-        raise InvalidArgument(f"volume id {volume!r} is not valid: {ID_RULE}")
-    return volume
 
 
 def refuse_qos(qos: Qos | None) -> None:

@@ -11,7 +11,6 @@ from ....core.spi import (
     ChangedBlocks,
     Extent,
     ExtentKind,
-    InvalidArgument,
     Page,
     Reverts,
     Snapshot,
@@ -19,10 +18,11 @@ from ....core.spi import (
     Volume,
     VolumeFromSnapshot,
     VolumeSpec,
+    checked_id,
 )
-from ....transfer_objects.ids import ID_RULE, SnapshotId, VolumeId, is_valid_id
-from .names import refuse_seed
-from .pool import VERSION, checked_volume, volume_of
+from ....transfer_objects.ids import SnapshotId, VolumeId
+from .names import own_volume
+from .pool import VERSION, volume_of
 from .volumes import IscsiVolumes, page_size
 
 _EXTENTS = 20_000  # per request: some 600 KB of JSON
@@ -33,41 +33,49 @@ class IscsiSnapshots(IscsiVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
 
     def create_snapshot(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Snapshot:
         """See `Snapshots.create_snapshot`."""
-        refuse_seed(checked_volume(volume))
-        return snapshot_of(self._array.ask("snapshot", call, volume=volume, snapshot=_checked(snapshot)))
+        name = checked_id("snapshot", snapshot)
+        return snapshot_of(self._array.ask("snapshot", call, volume=own_volume(volume), snapshot=name))
 
     def delete_snapshot(self, snapshot: SnapshotId, call: Call) -> None:
         """See `Snapshots.delete_snapshot`."""
-        self._array.ask("delete-snapshot", call, snapshot=_checked(snapshot))
+        self._array.ask("delete-snapshot", call, snapshot=checked_id("snapshot", snapshot))
 
     def get_snapshot(self, snapshot: SnapshotId, call: Call) -> Snapshot:
         """See `Snapshots.get_snapshot`."""
-        return snapshot_of(self._array.ask("get-snapshot", call, snapshot=_checked(snapshot)))
+        return snapshot_of(self._array.ask("get-snapshot", call, snapshot=checked_id("snapshot", snapshot)))
 
     def list_snapshots(
         self, volume: VolumeId, call: Call, *, after: str | None = None, limit: int = 1000
     ) -> Page[Snapshot]:
         """See `Snapshots.list_snapshots`; a volume that does not exist has none."""
         page = self._array.ask(
-            "list-snapshots", call, volume=checked_volume(volume), after=after or "", limit=page_size(limit)
+            "list-snapshots",
+            call,
+            volume=checked_id("volume", volume),
+            after=after or "",
+            limit=page_size(limit),
         )
         return Page(items=[snapshot_of(shown) for shown in page["items"]], after=page["after"])
 
     def revert_volume(self, volume: VolumeId, snapshot: SnapshotId, call: Call) -> Volume:
         """See `Reverts.revert_volume`."""
-        refuse_seed(checked_volume(volume))
-        return volume_of(self._array.ask("revert", call, volume=volume, snapshot=_checked(snapshot)))
+        name = checked_id("snapshot", snapshot)
+        return volume_of(self._array.ask("revert", call, volume=own_volume(volume), snapshot=name))
 
     def create_volume_from_snapshot(self, snapshot: SnapshotId, spec: VolumeSpec, call: Call) -> Volume:
         """See `VolumeFromSnapshot.create_volume_from_snapshot`."""
-        source = f"snapshot:{_checked(snapshot)}"
+        source = "snapshot:" + checked_id("snapshot", snapshot)
         return self._created(spec, source, source, call)
 
     def changed(
         self, base: SnapshotId | None, target: SnapshotId, call: Call, *, start: int = 0
     ) -> Iterator[Extent]:
         """See `ChangedBlocks.changed`. The first page is asked for at once, so that errors come now."""
-        arguments = {"base": base and _checked(base), "target": _checked(target), "limit": _EXTENTS}
+        arguments = {
+            "base": base and checked_id("snapshot", base),
+            "target": checked_id("snapshot", target),
+            "limit": _EXTENTS,
+        }
         first = self._array.ask("changed", call, start=start, **arguments)
         return self._pages(first, arguments, call)
 
@@ -78,12 +86,6 @@ class IscsiSnapshots(IscsiVolumes, Snapshots, Reverts, VolumeFromSnapshot, Chang
             if page["next"] is None:
                 return
             page = self._array.ask("changed", call, start=page["next"], **arguments)
-
-
-def _checked(snapshot: SnapshotId) -> SnapshotId:
-    if not is_valid_id(snapshot):
-        raise InvalidArgument(f"snapshot id {snapshot!r} is not valid: {ID_RULE}")
-    return snapshot
 
 
 def snapshot_of(shown: Mapping[str, Any]) -> Snapshot:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....core.spi import Call, InvalidArgument, TemplateCache, TemplateSpec, Volume, VolumeSpec
-from ....transfer_objects.ids import ID_RULE, TemplateId, VolumeId, is_valid_id
+from ....core.spi import Call, TemplateCache, TemplateSpec, Volume, VolumeSpec
+from ....transfer_objects.ids import TemplateId
 from .names import seed_id
 from .volumes import IscsiVolumes
 
@@ -13,24 +13,18 @@ class IscsiTemplates(IscsiVolumes, TemplateCache):
 
     def prepare_template(self, template: TemplateSpec, call: Call) -> Volume:
         """See `TemplateCache.prepare_template`."""
-        spec = VolumeSpec(id=_seed(template.id), size=template.size, name=template.name)
+        spec = VolumeSpec(id=seed_id(template.id), size=template.size, name=template.name)
         return self._created(spec, "seed", None, call, kind="template")
 
     def seal_template(self, template: TemplateId, call: Call) -> None:
         """See `TemplateCache.seal_template`. A seed that a host still has is `InUse`."""
-        self._array.ask("seal", call, volume=_seed(template))
+        self._array.ask("seal", call, volume=seed_id(template))
 
     def create_volume_from_template(self, template: TemplateId, spec: VolumeSpec, call: Call) -> Volume:
         """See `TemplateCache.create_volume_from_template`."""
-        source = f"template:{_seed(template)}"
+        source = f"template:{seed_id(template)}"
         return self._created(spec, f"template:{template}", source, call)
 
     def evict_template(self, template: TemplateId, call: Call) -> None:
         """See `TemplateCache.evict_template`; copies need no source."""
-        self._array.ask("delete", call, volume=_seed(template))
-
-
-def _seed(template: TemplateId) -> VolumeId:
-    if not is_valid_id(template):
-        raise InvalidArgument(f"template id {template!r} is not valid: {ID_RULE}")
-    return seed_id(template)
+        self._array.ask("delete", call, volume=seed_id(template))

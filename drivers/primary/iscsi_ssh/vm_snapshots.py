@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ....core.spi import Call, InUse, NotFound, VmRef, VmSnapshots, VmSnapshotTaken
 from ....transfer_objects.ids import SnapshotId, VolumeId
-from .names import member_id, refuse_seed
-from .pool import checked_volume
+from .names import member_id, own_volume
 from .snapshots import IscsiSnapshots
 
 
@@ -45,5 +44,5 @@ class IscsiVmSnapshots(IscsiSnapshots, VmSnapshots):
 
 def _members(volumes: Sequence[VolumeId], vm: VmRef) -> dict[VolumeId, SnapshotId]:
     for volume in volumes:
-        refuse_seed(checked_volume(volume))
+        own_volume(volume)
     return {volume: member_id(vm.snapshot, volume) for volume in volumes}

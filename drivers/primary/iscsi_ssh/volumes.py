@@ -11,10 +11,11 @@ from ....core.spi import (
     Resizes,
     Volume,
     VolumeSpec,
+    checked_id,
 )
 from ....transfer_objects.ids import VolumeId
-from .names import refuse_seed
-from .pool import IscsiPool, checked_volume, refuse_qos, volume_of
+from .names import own_volume
+from .pool import IscsiPool, refuse_qos, volume_of
 
 
 class IscsiVolumes(IscsiPool, ClonesVolume, Resizes, Adopts):
@@ -26,19 +27,19 @@ class IscsiVolumes(IscsiPool, ClonesVolume, Resizes, Adopts):
 
     def clone_volume(self, source: VolumeId, spec: VolumeSpec, call: Call) -> Volume:
         """See `ClonesVolume.clone_volume`."""
-        if checked_volume(source) == spec.id:
+        if checked_id("volume", source) == spec.id:
             raise InvalidArgument(f"volume {source} cannot be cloned onto itself")
-        refuse_seed(source)
+        own_volume(source)
         return self._created(spec, f"volume:{source}", f"volume:{source}", call)
 
     def delete_volume(self, volume: VolumeId, call: Call) -> None:
         """See `PrimaryDriver.delete_volume`."""
-        refuse_seed(checked_volume(volume))
+        own_volume(volume)
         self._array.ask("delete", call, volume=volume)
 
     def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """See `PrimaryDriver.get_volume`; the seed of a template is one too."""
-        return volume_of(self._array.ask("get", call, volume=checked_volume(volume)))
+        return volume_of(self._array.ask("get", call, volume=checked_id("volume", volume)))
 
     def list_volumes(self, call: Call, *, after: str | None = None, limit: int = 1000) -> Page[Volume]:
         """See `PrimaryDriver.list_volumes`."""
@@ -51,13 +52,13 @@ class IscsiVolumes(IscsiPool, ClonesVolume, Resizes, Adopts):
         tgtd takes the LUN offline for some milliseconds; what is in flight then may fail, so suspend a
         guest that is writing.
         """
-        refuse_seed(checked_volume(volume))
+        own_volume(volume)
         shown = self._array.ask("resize", call, volume=volume, size=self._traits.rounded(size))
         return volume_of(shown)
 
     def adopt_volume(self, native_name: str, spec: VolumeSpec, call: Call) -> Volume:
         """See `Adopts.adopt_volume`; `native_name` is the name of a file in the pool's directory."""
-        refuse_seed(checked_volume(spec.id))
+        own_volume(spec.id)
         refuse_qos(spec.qos)
         shown = self._array.ask(
             "adopt", call, native=native_name, volume=spec.id, size=spec.size, name=spec.name
@@ -66,7 +67,7 @@ class IscsiVolumes(IscsiPool, ClonesVolume, Resizes, Adopts):
 
     def release_volume(self, volume: VolumeId, call: Call) -> str:
         """See `Adopts.release_volume`; the file is OWNER.ID.raw in the pool's directory from then on."""
-        refuse_seed(checked_volume(volume))
+        own_volume(volume)
         return str(self._array.ask("release", call, volume=volume))
 
     def _created(
@@ -81,9 +82,9 @@ class IscsiVolumes(IscsiPool, ClonesVolume, Resizes, Adopts):
             call: the call.
             kind: "volume" or "template".
         """
-        checked_volume(spec.id)
+        checked_id("volume", spec.id)
         if kind == "volume":
-            refuse_seed(spec.id)
+            own_volume(spec.id)
         refuse_qos(spec.qos)
         size = self._traits.rounded(spec.size)
         shown = self._array.ask(

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, cast, get_args
 
-from ....core.spi import Conflict, DiskFormat, InvalidArgument
+from ....core.spi import Conflict, DiskFormat, InvalidArgument, checked_id
 from ....transfer_objects.ids import ID_RULE, is_valid_id
 from .posix import move, remove, write_atomically
 
@@ -104,9 +104,7 @@ class Shelf:
         Raises:
             InvalidArgument: that is no id.
         """
-        if not is_valid_id(own_id):
-            raise InvalidArgument(f"{self.kind} id {own_id!r} is not valid: {ID_RULE}")
-        return f"{self.kind}.{own_id}"
+        return f"{self.kind}.{checked_id(self.kind, own_id)}"
 
     def image(self, record: Record) -> Path:
         """Return the path of an object's image."""

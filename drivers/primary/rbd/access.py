@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....core.spi import Call, Grant, Host, RbdLocation
+from ....core.spi import Call, Grant, Host, RbdLocation, checked_id
 from ....transfer_objects.ids import HostId, VolumeId, is_valid_id
-from .names import checked
 from .reached import location_of
 from .volumes import RbdVolumes
 
@@ -23,8 +22,8 @@ class RbdAccess(RbdVolumes):
         shown = self._agents.ask(
             "grant",
             call,
-            volume=checked("volume", volume),
-            host=checked("host", host.id),
+            volume=checked_id("volume", volume),
+            host=checked_id("host", host.id),
             read_only=read_only,
         )
         return location_of(self.options, shown, read_only=read_only)
@@ -32,9 +31,9 @@ class RbdAccess(RbdVolumes):
     def revoke(self, volume: VolumeId, host: HostId, call: Call) -> None:
         """See `AccessControl.revoke`. Returns when every OSD of the pool refuses the host's clients."""
         if is_valid_id(host):  # to no other one was anything ever granted
-            self._agents.ask("revoke", call, volume=checked("volume", volume), host=host)
+            self._agents.ask("revoke", call, volume=checked_id("volume", volume), host=host)
 
     def list_grants(self, volume: VolumeId, call: Call) -> Sequence[Grant]:
         """See `AccessControl.list_grants`; a host is listed until its revoke is done."""
-        shown = self._agents.ask("list-grants", call, volume=checked("volume", volume))
+        shown = self._agents.ask("list-grants", call, volume=checked_id("volume", volume))
         return [Grant(volume=volume, host=HostId(g["host"]), read_only=g["read_only"]) for g in shown]

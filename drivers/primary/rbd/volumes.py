@@ -13,9 +13,10 @@ from ....core.spi import (
     Resizes,
     Volume,
     VolumeSpec,
+    checked_id,
 )
 from ....transfer_objects.ids import VolumeId
-from .names import checked, own_volume
+from .names import own_volume
 from .pool import RbdPool, refuse_qos, volume_of
 
 _IMAGE = re.compile(r"[^@/\x00-\x1f\x7f]{1,96}")  # librbd's own rules
@@ -40,7 +41,7 @@ class RbdVolumes(RbdPool, ClonesVolume, Resizes, Adopts):
 
     def get_volume(self, volume: VolumeId, call: Call) -> Volume:
         """See `PrimaryDriver.get_volume`; the seed of a template is one too."""
-        return volume_of(self._agents.ask("get", call, volume=checked("volume", volume)))
+        return volume_of(self._agents.ask("get", call, volume=checked_id("volume", volume)))
 
     def list_volumes(self, call: Call, *, after: str | None = None, limit: int = 1000) -> Page[Volume]:
         """See `PrimaryDriver.list_volumes`."""
