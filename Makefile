@@ -1,9 +1,10 @@
 # Few targets, the same for people and for CI. `make demo` and `make test` do all their set-up themselves.
 #
 #   make demo      the whole story on this machine, in under two minutes
-#   make test      the tests (CI=true: all of them, and coverage; options with ARGS='-k archive')
+#   make test      the tests (CI=true: all of them; options with ARGS='-k archive')
 #   make long      the tests that CI runs in part, whole: 20,000 histories of an archive, 100 kills of the suite,
-#                  a kill at each step of Archive on a real array and of a migration
+#                  a kill at each step of Archive on a real array and of a migration, the main job on 1 GiB of files
+#   make coverage  the tests that are not slow, and which lines they reach
 #   make mutants   the conformance suite against every broken backend and driver; prints the score
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
 #   make bench     the benchmarks
@@ -36,7 +37,7 @@ export PYTHON
 # Material prints half a screen about the future of MkDocs on every run; pyproject.toml pins both.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test long check mutants bench docs clean
+.PHONY: setup demo test long coverage check mutants bench docs clean
 .DELETE_ON_ERROR:
 
 setup: .make/venv
@@ -44,19 +45,23 @@ setup: .make/venv
 demo: setup
 	@$(BIN)/bollard demo
 
-# A developer's run leaves the tests marked `slow`, the mutants and coverage to CI. Coverage costs 70 % more time; the
-# slow tests run without it, since they show no line that the others do not reach.
+# A developer's run leaves the tests marked `slow` and the mutants to CI.
 SLOW := $(filter true,$(CI))
 # What the slow tests have shown of drivers without a defect, for the mutants.
 VERDICTS := .make/verdicts
 
 test: setup .typing/bollard
-	$(BIN)/pytest -n $(JOBS) -m "not slow" $(if $(SLOW),--cov --cov-report=term:skip-covered) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) -m "not slow" $(ARGS)
 ifdef SLOW
 	rm -rf $(VERDICTS) && mkdir -p $(VERDICTS)
 	BOLLARD_VERDICTS=$(abspath $(VERDICTS)) $(BIN)/pytest -n $(SLOW_JOBS) -m slow $(ARGS)
 	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --verdicts $(VERDICTS)
 endif
+
+# Not in CI: it costs 70 % more time, six minutes of a budget of 45, and nobody fails by it. The slow tests are
+# left out: they show no line that the others do not reach.
+coverage: setup .typing/bollard
+	$(BIN)/pytest -n $(JOBS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: setup .typing/bollard
 	$(BIN)/ruff format --check .
@@ -71,7 +76,7 @@ check: setup .typing/bollard
 
 long: setup
 	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/conformance/test_kill_lab.py \
-	  tests/snapshots/test_snapshot_kill.py tests/snapshots/test_migration_kill.py
+	  tests/snapshots/test_snapshot_kill.py tests/snapshots/test_migration_kill.py tests/acceptance
 
 mutants: setup
 	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --json conformance/mutation_score.json

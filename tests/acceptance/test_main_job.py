@@ -1,4 +1,4 @@
-"""The main job on real input: 8 GiB with 1 GiB of files, archived, lost, restored elsewhere, compared."""
+"""The main job on real input: 8 GiB with real files in it, archived, lost, restored elsewhere, compared."""
 
 from __future__ import annotations
 
