@@ -79,6 +79,40 @@ class Mover:
             yield use.undo.enter_context(open_source(self._location(pool, use, read_only=True)))
 
     @contextmanager
+    def sharing_snapshot(self, pool: Pool, snapshot: SnapshotId) -> Iterator[VolumeId | None]:
+        """Make a snapshot readable from several machines; each opens it with `reading_shared`.
+
+        Yields the temporary clone that all of them read, None where the snapshot is read as it stands.
+        A reader that still holds the clone in the end keeps it from being deleted, until a sweep.
+
+        Raises:
+            Unsupported: the pool can neither read a snapshot directly nor clone it.
+        """
+        if Capability.DIRECT_SNAPSHOT_READ in pool.capabilities().native:
+            yield None
+            return
+        size = pool.snapshots.get(snapshot).size
+        clone = VolumeId(new_id("tmp"))
+        with self._journalled(TEMP_CLONE, pool, clone) as use:
+            use.undo.callback(pool.volumes.delete, clone)
+            if pool.managed:  # readers on this machine leave the grant to this entry, which outlives theirs
+                use.undo.callback(self._revoke, pool, use.entry)
+            pool.volumes.from_snapshot(snapshot, VolumeSpec(id=clone, size=size, name=f"temp of {snapshot}"))
+            yield clone
+
+    @contextmanager
+    def reading_shared(
+        self, pool: Pool, snapshot: SnapshotId, clone: VolumeId | None
+    ) -> Iterator[BlockSource]:
+        """Open what `sharing_snapshot` made, on this machine."""
+        if clone is not None:
+            with self.reading_volume(pool, clone) as source:
+                yield source
+            return
+        with open_source(pool.snapshots.locate(snapshot)) as source:
+            yield source
+
+    @contextmanager
     def reading_volume(self, pool: Pool, volume: VolumeId) -> Iterator[BlockSource]:
         """Open a volume for reading; it should not be written by anybody else meanwhile."""
         with self._journalled(GRANT, pool, volume) as use:

@@ -15,7 +15,7 @@ from ..spi.errors import Conflict, InvalidArgument
 from ..spi.model import Extent
 from .begin import Beginning
 from .collect import Collected, Collector, remove_manifest
-from .create import CreateOptions, Creation
+from .create import Copier, CreateOptions, Creation
 from .intent import Timing, WallClock
 from .manifest import Manifest
 from .names import VERSION, check_id, manifest_key, parse, volume_prefix
@@ -79,6 +79,7 @@ class Archive:
         parent: str | None = None,
         changed: Iterable[Extent] | None = None,
         options: CreateOptions = CreateOptions(),  # noqa: B008 - frozen
+        copy: Copier | None = None,
     ) -> Manifest:
         """Archive a snapshot; safe to repeat after any failure, finished parts are not sent again.
 
@@ -88,6 +89,7 @@ class Archive:
             parent: a snapshot of the same volume in the archive: store only what differs from it.
             changed: what may differ, sorted (from the driver's changed blocks); nothing else is read.
                 None: everything is read and compared by hash.
+            copy: who stores the windows (a fleet); None: this process.
 
         Raises:
             NotFound: the parent is not in the archive, or was deleted just now.
@@ -117,7 +119,7 @@ class Archive:
             begun = beginning.begin(parent, call)
             publish_rescue(self._store, call)
             options = replace(options, created=options.created or datetime.fromtimestamp(self._clock(), UTC))
-            manifest = Creation(self._store, begun, options, self._workers).run(source, changed, call)
+            manifest = Creation(self._store, begun, options, self._workers).run(source, changed, call, copy)
         if (manifest.size, manifest.parent) != (source.size, parent):
             text = f"{volume}/{snapshot} is in the archive with {manifest.size} bytes and the parent"
             raise Conflict(f"{text} {manifest.parent}, not {source.size} and {parent}")

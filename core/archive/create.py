@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,6 +85,10 @@ class CreateOptions:
         return window, granule
 
 
+Done = Callable[[Task, Window | None], None]
+"""Told what became of a task: the window's new parts, its old ones, or None if it is all zero."""
+
+
 @dataclass(frozen=True, slots=True)
 class Creation:
     """Steps 4 to 7."""
@@ -94,27 +98,37 @@ class Creation:
     options: CreateOptions
     workers: Workers
 
-    def run(self, source: BlockSource, changed: Iterable[Extent] | None, call: Call) -> Manifest:
+    def run(
+        self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier | None = None
+    ) -> Manifest:
         """Store what changed and commit; return what is in the archive then."""
-        return self._commit(self._copy(source, changed, call), call)
+        return self._commit(self._copied(source, changed, call, copy or Creation.copy), call)
 
-    def _copy(self, source: BlockSource, changed: Iterable[Extent] | None, call: Call) -> Manifest:
+    def _copied(
+        self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier
+    ) -> Manifest:
         """Step 4: store what changed; return the manifest, which nobody can see yet."""
         window_size, granule = self.options.raster(source.size, self.begun.parent)
         inherited = self.begun.parent.windows if self.begun.parent else ()
         windows = {window.offset: window for window in inherited if window.offset < source.size}
-        tasks = plan(source, window_size, granule, self.begun.parent, changed)
-        limit = self.workers.limit(window_size)
         position = 0
 
-        def done(result: tuple[Task, Window | None]) -> None:
+        def done(task: Task, window: Window | None) -> None:
             nonlocal position
-            task, window = result
             windows.pop(task.offset, None)
             if window:
                 windows[task.offset] = window
             position = max(position, task.offset + task.length)
             call.progress(position, source.size)
+
+        copy(self, source, plan(source, window_size, granule, self.begun.parent, changed), done, call)
+        call.progress(source.size, source.size)
+        return self._manifest(source.size, window_size, granule, windows)
+
+    def copy(self, source: BlockSource, tasks: Iterable[Task], done: Done, call: Call) -> None:
+        """Store some windows, on this machine; the lease is renewed or at least looked at meanwhile."""
+        window_size, granule = self.options.raster(source.size, self.begun.parent)
+        limit = self.workers.limit(window_size)
 
         def tick() -> None:
             self.begun.lease.renew(call)
@@ -128,9 +142,15 @@ class Creation:
                     )
                     return task, self._store_window(reader, task, inner)
 
-            run(work, tasks, done, limit=limit, workers=self.workers, call=call, tick=tick)
-        call.progress(source.size, source.size)
-        return self._manifest(source.size, window_size, granule, windows)
+            run(
+                work,
+                tasks,
+                lambda result: done(*result),
+                limit=limit,
+                workers=self.workers,
+                call=call,
+                tick=tick,
+            )
 
     def _store_window(self, reader: WindowReader, task: Task, call: Call) -> Window | None:
         def fetch_old() -> bytes | None:
@@ -200,6 +220,11 @@ class Creation:
                 raise
             return winner
         return manifest
+
+
+Copier = Callable[[Creation, BlockSource, Iterable[Task], Done, Call], None]
+"""Stores all of the tasks' windows, here (`Creation.copy`) or on other machines, and tells `done` in the
+caller's thread; must keep the lease while it does."""
 
 
 def check_parts(store: Store, manifest: Manifest, workers: Workers, call: Call) -> None:

@@ -154,12 +154,45 @@ class Lease:
         intent = self._intent
         if read_intent(self._store, intent.volume, intent.layer, call) != intent:
             raise Conflict(f"the intent of {intent.volume}/{intent.layer} was taken away")
+        end = call.clock() + self._term()
+        return replace(call, deadline=end if call.deadline is None else min(end, call.deadline))
+
+    def _term(self) -> float:
+        """Return the seconds left; raise `DeadlineExceeded` if there are none."""
         left = self._left()
         if left <= 0:
-            text = f"the lease of {intent.volume}/{intent.layer} is over; a new run reuses its parts"
-            raise DeadlineExceeded(text, outcome=Outcome.NOT_APPLIED)
-        end = call.clock() + left
-        return replace(call, deadline=end if call.deadline is None else min(end, call.deadline))
+            text = f"the lease of {self._intent.volume}/{self._intent.layer} is over"
+            raise DeadlineExceeded(f"{text}; a new run reuses its parts", outcome=Outcome.NOT_APPLIED)
+        return left
 
     def _left(self) -> float:
         return self._intent.expires / 1000 - self._clock()
+
+
+class WatchedLease(Lease):
+    """Somebody else's lease, as a worker far away sees it: he looks at it, its holder renews it.
+
+    A holder that lives renews long before the end, so the store is asked only when the term that was
+    seen last is over.
+    """
+
+    def __init__(self, store: Store, volume: str, layer: str, clock: WallClock, call: Call) -> None:
+        super().__init__(store, _living(store, volume, layer, call), clock, Timing())
+
+    def renew(self, call: Call) -> None:
+        """Check that the holder still wants the work.
+
+        Raises:
+            DeadlineExceeded: he let the lease run out.
+            Conflict: the intent was removed.
+        """
+        if self._left() <= 0:
+            self._intent = _living(self._store, self._intent.volume, self._intent.layer, call)
+            self._term()
+
+
+def _living(store: Store, volume: str, layer: str, call: Call) -> Intent:
+    intent = read_intent(store, volume, layer, call)
+    if intent is None:
+        raise Conflict(f"the intent of {volume}/{layer} was taken away")
+    return intent

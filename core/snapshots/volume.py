@@ -21,7 +21,8 @@ volume's may have it, or somebody deleted the one and took a new one. Volume and
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from ...transfer_objects.enums import SnapshotLocation
@@ -29,7 +30,8 @@ from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..access import Mover
 from ..archive import Archive, CreateOptions, Level, Manifest
 from ..archive.canonical import time_text
-from ..dataplane import merge
+from ..archive.create import Copier
+from ..dataplane import BlockSource, merge
 from ..pool import Pool
 from ..spi import (
     Call,
@@ -50,6 +52,9 @@ from ..steps import step
 from .origin import origin_of
 
 _log = logging.getLogger("bollard.snapshots")
+
+Spread = Callable[[Pool, SnapshotId, VolumeId | None], Copier]
+"""Given the pool, the snapshot and its clone as `Mover.sharing_snapshot` yields it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +82,14 @@ class VolumeSnapshots:
     Attributes:
         verify: how thoroughly a copy is read back before the primary one goes. The copy is then the
             only one, so the default reads every part and compares its digest.
+        spread: makes what copies a snapshot on other machines (core.fleet); None: this process copies.
     """
 
     pool: Pool
     archive: Archive
     mover: Mover
     verify: Level = Level.DIGEST
+    spread: Spread | None = None
 
     def take(
         self,
@@ -184,7 +191,7 @@ class VolumeSnapshots:
         if cut is None:
             raise NotFound(f"pool {self.pool.name!r} has no snapshot {snapshot} of volume {volume}")
         changed = self._changed(volume, parent, snapshot, call)
-        with self.mover.reading_snapshot(self.pool, snapshot) as source:
+        with self._reading(snapshot) as (source, copy):
             return self.archive.create(
                 source,
                 call,
@@ -193,7 +200,20 @@ class VolumeSnapshots:
                 parent=parent,
                 changed=changed,
                 options=CreateOptions(created=cut.created, origin=origin_of(self.pool.name)),
+                copy=copy,
             )
+
+    @contextmanager
+    def _reading(self, snapshot: SnapshotId) -> Iterator[tuple[BlockSource, Copier | None]]:
+        """Open the snapshot for this process, and for others if they are to copy it."""
+        if self.spread is None:
+            with self.mover.reading_snapshot(self.pool, snapshot) as source:
+                yield source, None
+            return
+        with self.mover.sharing_snapshot(self.pool, snapshot) as clone:
+            copy = self.spread(self.pool, snapshot, clone)
+            with self.mover.reading_shared(self.pool, snapshot, clone) as source:
+                yield source, copy
 
     def _changed(
         self, volume: VolumeId, parent: SnapshotId | None, snapshot: SnapshotId, call: Call
