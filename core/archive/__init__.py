@@ -2,12 +2,14 @@
 
     BlockSource ── plan ── window ── part ──┐                    ┌── restore ── BlockSink
                                             ├── ImageStoreDriver ┤
-                        manifest, intent ───┘                    └── verify, collect
+                        manifest, intent ───┘                    ├── verify, collect
+                                                                 └── blocks ── BlockSource
 
 Start with `archive.py`; docs/archive-format.md has the format and the rules of ordering.
 """
 
 from .archive import Archive, Entry
+from .blocks import ArchiveSource, ReadOptions
 from .collect import Collected
 from .create import CreateOptions
 from .intent import Timing
@@ -18,6 +20,7 @@ from .verify import Level, Report
 
 __all__ = [
     "Archive",
+    "ArchiveSource",
     "Collected",
     "Compression",
     "CreateOptions",
@@ -25,6 +28,7 @@ __all__ = [
     "Level",
     "Manifest",
     "PartRef",
+    "ReadOptions",
     "Report",
     "Timing",
     "Window",

@@ -14,6 +14,7 @@ from ..spi.call import Call
 from ..spi.errors import Conflict, InvalidArgument
 from ..spi.model import Extent
 from .begin import Beginning
+from .blocks import ArchiveSource, ReadOptions
 from .collect import Collected, Collector, remove_manifest
 from .create import Copier, CreateOptions, Creation
 from .intent import Timing, WallClock
@@ -159,6 +160,22 @@ class Archive:
             workers=self._workers,
         )
         return manifest
+
+    def open(
+        self,
+        call: Call,
+        *,
+        volume: str,
+        snapshot: str,
+        options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    ) -> ArchiveSource:
+        """Return a snapshot as a block source: what is read of it is fetched then, and checked.
+
+        Raises:
+            NotFound: no such snapshot.
+            DataLoss: the manifest is damaged.
+        """
+        return ArchiveSource(self._store, self.show(call, volume=volume, snapshot=snapshot), options)
 
     def verify(
         self,

@@ -52,11 +52,17 @@ def fetch_hashes(store: Store, manifest: Manifest, window: Window, call: Call) -
     part = window.parts[-1]
     key = manifest.key_of(window, part)
     try:
-        tail = cast("BinaryIO", _Tail(store, key, part.size, call))
-        hashes = Part(tail, part.size, region_of(manifest, window), key).hashes()
+        hashes = Part(
+            open_tail(store, key, part.size, call), part.size, region_of(manifest, window), key
+        ).hashes()
     except (DataLoss, NotFound, InvalidArgument):  # damaged, gone, or shorter than it should be
         return None
     return hashes if window_digest(hashes) == window.digest else None
+
+
+def open_tail(store: Store, key: str, size: int, call: Call) -> BinaryIO:
+    """Return a part as a seekable file of which only the end is fetched at once."""
+    return cast("BinaryIO", _Tail(store, key, size, call))
 
 
 class _Tail(io.RawIOBase):
