@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..nbd import Export, NbdServer, Session
+from ...core.nbd_server import Export, NbdServer, Session
 from .access import Access
 from .core import Core, Json
 from .defects import Defect

@@ -16,7 +16,7 @@ import errno
 import threading
 from collections.abc import Iterator
 
-from ..nbd import Extent
+from ...core.nbd_server import Extent
 from .chunkmap import ChunkMap, Run
 from .limiter import Limiter
 from .slots import CHUNK, SlotPool

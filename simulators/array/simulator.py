@@ -18,8 +18,8 @@ from typing import IO, Any, Self
 
 from flask import Flask
 
+from ...core.nbd_server import NbdServer
 from ..http_server import HttpServer
-from ..nbd import NbdServer
 from . import routes, rules
 from .access import Access, Grants
 from .core import Core, Settings

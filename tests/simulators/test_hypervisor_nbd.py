@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bollard.core.nbd_server import Export, Extent, NbdServer
 from bollard.simulators.hypervisor import HypervisorSimulator, examine
-from bollard.simulators.nbd import Export, Extent, NbdServer
 
 SIZE = 1024 * 1024
 NAME = "6001405abcdef:iqn.2026-01.org.example:h1:proof-of-grant"

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from bollard.core.nbd_server import Backend, Export, Extent, NbdServer
 from bollard.simulators.array.tls import certificates
-from bollard.simulators.nbd import Backend, Export, Extent, NbdServer
 
 SIZE = 4 * 2**20
 STEP = 4096

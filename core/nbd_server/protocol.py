@@ -1,4 +1,4 @@
-"""Numbers, structures and exact socket I/O of the NBD protocol, for :mod:`.nbd`."""
+"""Numbers, structures and exact socket I/O of the NBD protocol, for the server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 MIN_BLOCK = 512
 PREFERRED_BLOCK = 64 * 1024
 MAX_PAYLOAD = 32 * 1024 * 1024
+MAX_CHUNK = 2 * 1024 * 1024  # of data, in a structured reply
 MAX_OPTION = 64 * 1024  # an option longer than this is no honest client
 MAX_EXTENTS = 8192  # descriptors per block status reply: 64 KiB, the client asks on
 MAGIC = 0x4E42444D41474943
@@ -139,6 +140,7 @@ class Wire:
         self.sock = sock
         self.closing = threading.Event()
         self._swap = threading.Lock()
+        self._sending = threading.Lock()
 
     def recv(self, length: int) -> bytes:
         """Exactly so many bytes; raises Gone at the end of the stream."""
@@ -156,13 +158,13 @@ class Wire:
             done += got
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """Send all parts, small ones as one segment."""
+        """Send all parts without another thread's between them, small ones as one segment."""
         # One segment for small answers: a header and its payload in two packets cost Nagle's 40 ms.
         if sum(map(len, parts)) <= PREFERRED_BLOCK:
-            self.sock.sendall(b"".join(parts))
-            return
-        for part in parts:
-            self.sock.sendall(part)
+            parts = (b"".join(parts),)
+        with self._sending:
+            for part in parts:
+                self.sock.sendall(part)
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Go on under TLS."""
