@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,44 +9,24 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from ..core.archive import Archive, Level, Manifest, Report
+from ..core.archive import Level, Manifest, Report
 from ..core.pool import Pool
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
 from ..core.spi import Call, Capability, DiskFormat
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
 from .context import LONGEST, JsonFlag, PoolName, StoreName
-from .output import err, out, print_json, show, show_rows, size_text, transfer
+from .jobs import TrustListing
+from .jobs import job as _job
+from .jobs import known as _known
+from .jobs import open_archive as _archive
+from .output import err, out, print_json, show, show_rows, size_text
 
 app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
 
 VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
 FormatOption = Annotated[DiskFormat, typer.Option("--format", help="Format of the file; never guessed.")]
-
-
-# Swift, and NFS over several hosts, may list a new key late. Without a catalog of what was archived, only
-# the operator knows that the store has been quiet for longer than that.
-TrustListing = Annotated[
-    bool,
-    typer.Option(
-        "--trust-listing",
-        help="The store lists everything by now (no archiving in the last minutes).",
-    ),
-]
-
-
-@contextmanager
-def _job(ctx: typer.Context, title: str, json: bool, *, steps: bool = False) -> Iterator[Call]:
-    """Yield a call that shows its progress."""
-    with transfer(title, quiet=json or context.settings(ctx).quiet, steps=steps) as progress:
-        yield Call.within(LONGEST, progress=progress)
-
-
-@contextmanager
-def _archive(ctx: typer.Context, store: str) -> Iterator[Archive]:
-    with closing(context.store(ctx, store)) as opened:
-        yield Archive(opened)
 
 
 @app.command()
@@ -222,11 +200,6 @@ def delete(
     # None: the listing may lag, the space is freed by the next collect.
     body = {"deleted": f"{volume}/{snapshot}", "freed": None if freed is None else freed.size}
     show(body, as_json=json)
-
-
-def _known(archive: Archive, volume: str, trust: bool, call: Call) -> list[str] | None:
-    """Return the snapshots to go by on a store whose listing may lag; None: the engine decides."""
-    return [entry.snapshot for entry in archive.list(call, volume=volume)] if trust else None
 
 
 @app.command()

@@ -16,6 +16,7 @@ from .intent import Timing
 from .manifest import Manifest, PartRef, Window
 from .parallel import Workers
 from .part import Compression
+from .stats import Objects, SnapshotStats, VolumeStats
 from .verify import Level, Report
 
 __all__ = [
@@ -27,10 +28,13 @@ __all__ = [
     "Entry",
     "Level",
     "Manifest",
+    "Objects",
     "PartRef",
     "ReadOptions",
     "Report",
+    "SnapshotStats",
     "Timing",
+    "VolumeStats",
     "Window",
     "Workers",
 ]

@@ -23,6 +23,7 @@ from .names import VERSION, check_id, manifest_key, parse, volume_prefix
 from .parallel import Workers
 from .rescue import publish_rescue
 from .restore import restore
+from .stats import VolumeStats, volume_stats
 from .store import Store, head_size, keys_under, load_manifest
 from .verify import Level, Report, verify
 
@@ -262,3 +263,7 @@ class Archive:
         known = None if known is None else [check_id("snapshot", snapshot) for snapshot in known]
         collector = Collector(self._store, volume, self._clock, self._timing, known, self._pause)
         return collector.collect(call)
+
+    def stats(self, call: Call, *, volume: str) -> VolumeStats:
+        """Return what each snapshot of a volume costs, and what nobody needs; reads no part."""
+        return volume_stats(self._store, check_id("volume", volume), self._clock(), self._timing, call)
