@@ -11,7 +11,19 @@ import typer
 
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
-from . import archive, archive_stats, conformance, demo, doctor, drivers, fences, new_driver, pools, simulate
+from . import (
+    archive,
+    archive_keep,
+    archive_stats,
+    conformance,
+    demo,
+    doctor,
+    drivers,
+    fences,
+    new_driver,
+    pools,
+    simulate,
+)
 from .context import Settings
 from .output import report
 
@@ -37,6 +49,7 @@ def root(
 
 app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
+archive.app.command()(archive_keep.retain)
 app.add_typer(pools.app, name="pool")
 app.add_typer(fences.app, name="fence")
 app.add_typer(simulate.app, name="simulate")

@@ -12,6 +12,11 @@
     driver = "ipmi"
     options = { host = "bmc-7", username = "fence", password = { env = "BMC_PASSWORD" } }
 
+    [stores.nightly.keep]
+    daily = 7
+    weekly = 5
+    zone = "Europe/Berlin"
+
     [default]
     store = "nightly"
 
@@ -32,19 +37,25 @@ from typing import Any
 import platformdirs
 
 from ..transfer_objects.errors import did_you_mean
+from .archive.retention import Policy
 from .spi import InvalidArgument, NotFound
 
-_ENTRY_KEYS = {"driver", "options"}
+_ENTRY_KEYS = {
+    "pools": {"driver", "options"},
+    "stores": {"driver", "options", "keep"},
+    "fences": {"driver", "options"},
+}
 _TOP_KEYS = {"pools", "stores", "fences", "default"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One pool, store or fence of the file."""
+    """One pool, store or fence of the file; `keep` is a store's retention, if it has any."""
 
     name: str
     driver: str
     options: Mapping[str, Any]
+    keep: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +156,14 @@ def _backends(path: Path, section: str, raw: Mapping[str, Any]) -> dict[str, Bac
         place = f"{section}.{name}"
         if not isinstance(entry, dict) or "driver" not in entry:
             raise InvalidArgument(f'{path}: [{place}] needs a driver = "…"')
-        _check_keys(path, place, entry, _ENTRY_KEYS)
-        driver = _text(path, f"{place}.driver", entry["driver"])
-        found[name] = Backend(name=name, driver=driver, options=_table(path, f"{place}.options", entry))
+        _check_keys(path, place, entry, _ENTRY_KEYS[section])
+        keep = _table(path, f"{place}.keep", entry)
+        found[name] = Backend(
+            name=name,
+            driver=_text(path, f"{place}.driver", entry["driver"]),
+            options=_table(path, f"{place}.options", entry),
+            keep=Policy.parse(keep, f"{path}: [{place}.keep]") if "keep" in entry else None,
+        )
     return found
 
 

@@ -16,6 +16,8 @@ from .intent import Timing
 from .manifest import Manifest, PartRef, Window
 from .parallel import Workers
 from .part import Compression
+from .retain import Retained
+from .retention import Policy, Verdict
 from .stats import Objects, SnapshotStats, VolumeStats
 from .verify import Level, Report
 
@@ -30,10 +32,13 @@ __all__ = [
     "Manifest",
     "Objects",
     "PartRef",
+    "Policy",
     "ReadOptions",
     "Report",
+    "Retained",
     "SnapshotStats",
     "Timing",
+    "Verdict",
     "VolumeStats",
     "Window",
     "Workers",

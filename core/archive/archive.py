@@ -23,6 +23,8 @@ from .names import VERSION, check_id, manifest_key, parse, volume_prefix
 from .parallel import Workers
 from .rescue import publish_rescue
 from .restore import restore
+from .retain import Retained, carry_out, judge
+from .retention import Policy
 from .stats import VolumeStats, volume_stats
 from .store import Store, head_size, keys_under, load_manifest
 from .verify import Level, Report, verify
@@ -267,3 +269,31 @@ class Archive:
     def stats(self, call: Call, *, volume: str) -> VolumeStats:
         """Return what each snapshot of a volume costs, and what nobody needs; reads no part."""
         return volume_stats(self._store, check_id("volume", volume), self._clock(), self._timing, call)
+
+    def retain(
+        self,
+        call: Call,
+        *,
+        volume: str,
+        policy: Policy,
+        dry_run: bool = False,
+        known: Iterable[str] | None = None,
+    ) -> Retained:
+        """Delete the snapshots of a volume that `policy` does not keep, and free what they alone used.
+
+        Args:
+            known: as for `delete`; ids of snapshots that are deleted here do no harm.
+
+        Raises:
+            DataLoss: a manifest cannot be read; nothing was deleted.
+        """
+        verdicts = judge(self._store, check_id("volume", volume), policy, self._clock(), call)
+        if dry_run:
+            return Retained(volume=volume, verdicts=verdicts, collected=None)
+
+        def collect() -> Collected | None:
+            if known is None and not self._store.traits().listing_consistent:
+                return None
+            return self.collect(call, volume=volume, known=known)
+
+        return carry_out(self._store, volume, verdicts, collect, call)
