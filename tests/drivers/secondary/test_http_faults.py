@@ -258,6 +258,19 @@ def test_a_store_without_conditions_is_found_out(swift_store: Store, defect: str
         swift_store.simulator.defects.update({defect: False})
 
 
+@pytest.mark.parametrize("act", ["lost", "503", "401"])
+def test_a_probe_that_is_repeated_is_not_fooled(swift_store: Store, act: str) -> None:
+    """Swift: what the first attempt left is no sign that a condition was honoured, and nothing stays."""
+    swift_store.simulator.defects.update({"checks_if_none_match_early": True})
+    swift_store.faults.add(act, "PUT", ".bollard-probe")  # type: ignore[union-attr] # swift has faults
+    try:
+        assert not swift_store.again().traits().conditional_put
+    finally:
+        swift_store.simulator.defects.update({"checks_if_none_match_early": False})
+    assert not any(rule.times for rule in swift_store.faults.rules)  # type: ignore[union-attr] # as above
+    assert not swift_store.names()
+
+
 @pytest.mark.parametrize(
     ("checksum", "header"), [("sha256", "X_AMZ_CHECKSUM_SHA256"), ("md5", "CONTENT_MD5")]
 )

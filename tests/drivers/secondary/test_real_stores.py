@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from bollard.core.spi import Body, Call, DataLoss, NotFound, StorageError, Unavailable
+from bollard.simulators.faults import Fault, FaultProxy
+from bollard.simulators.faults.http import HttpProxy
 from real_swift import RealSwift
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ def whole(real_swift: RealSwift) -> Iterator[RealSwift]:
     """The servers, all of which run again afterwards."""
     yield real_swift
     real_swift.repair()
+
+
+@pytest.fixture
+def behind(real_swift: RealSwift, tmp_path: Path) -> Iterator[HttpProxy]:
+    """A proxy in front of them that breaks what its plan says."""
+    with FaultProxy.http(upstream=real_swift.s3_url, state=tmp_path / "proxy") as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize("server", ["object", "proxy"])
@@ -70,6 +79,17 @@ def test_without_the_container_server(real_swift_store: Store, whole: RealSwift,
     assert b"".join(real_swift_store.driver.get("unlisted", call)) == DATA
     with pytest.raises(StorageError):
         real_swift_store.driver.list("", Call.within(5))
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_probe_whose_answer_is_lost(racy: Store, behind: HttpProxy, which: int) -> None:
+    """The other object of the first attempt is no sign that a condition was honoured, and nothing stays."""
+    behind.plan([Fault.lose_reply(which, method="PUT", path=r"\.bollard-probe")])
+    there = {"url": f"{behind.url}/auth/v1.0", "storage_url": f"{behind.url}/v1/AUTH_test"}
+    checked = {"endpoint_url": behind.url, "checksum": "sha256"}
+    assert not racy.again(**(there if racy.kind == "swift" else checked)).traits().conditional_put
+    behind.finish()
+    assert not racy.names()
 
 
 class _Interrupted(io.BytesIO):
