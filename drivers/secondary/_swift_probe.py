@@ -65,9 +65,8 @@ def honours_condition(client: SwiftClient, container: str, base: str, call: Call
         name = names.new()
 
         def overtake() -> None:
-            put_plainly(
-                names.new()
-            )  # goes the same way: what the store does at the beginning, it has done now
+            # This one goes the same way: what the store does at the beginning, it has done then.
+            put_plainly(names.new())
             put_plainly(name)
 
         put(wire, name, Overtaken(overtake), {"If-None-Match": "*"})
