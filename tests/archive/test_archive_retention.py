@@ -200,7 +200,7 @@ def snapshots(archive: Archive) -> list[str]:
 
 def test_what_stays_is_whole(kit: Any, week: Archive, memory: Any):
     """Parents go, increments stay whole, and nothing that nobody needs is left."""
-    week._clock.now += 1000  # type: ignore[attr-defined]
+    week._clock.now += 1000  # type: ignore[attr-defined]  # the kit's clock
     done = week.retain(Call(), volume="vol", policy=Policy(last=2))
 
     assert snapshots(week) == ["s3", "s4"]
@@ -244,7 +244,7 @@ def test_killed_in_between_it_is_repeated(kit: Any, week: Archive, memory: Any):
     memory.calm()
     assert 1 < len(snapshots(week)) < 5
     week.retain(Call(), volume="vol", policy=policy)
-    week._clock.now += 1000  # type: ignore[attr-defined]
+    week._clock.now += 1000  # type: ignore[attr-defined]  # the kit's clock
     week.collect(Call(), volume="vol")
     assert snapshots(week) == ["s4"]
     assert week.stats(Call(), volume="vol").unneeded.count == 0

@@ -201,7 +201,7 @@ def test_a_running_backup_is_not_called_unneeded(kit: Any, archive: Archive, mem
     found = archive.stats(Call(), volume="vol")
     assert found.running.count > 1
     assert found.unneeded.count == 0
-    clock.now += 1000  # type: ignore[attr-defined]
+    clock.now += 1000  # type: ignore[attr-defined]  # the kit's clock
     later = archive.stats(Call(), volume="vol")
     assert later.running.count == 0
     assert later.unneeded == found.running
