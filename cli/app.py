@@ -23,6 +23,7 @@ from . import (
     new_driver,
     pools,
     simulate,
+    stores,
 )
 from .context import Settings
 from .output import report
@@ -51,6 +52,7 @@ app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
 archive.app.command()(archive_keep.retain)
 app.add_typer(pools.app, name="pool")
+app.add_typer(stores.app, name="store")
 app.add_typer(fences.app, name="fence")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(conformance.app, name="conformance")

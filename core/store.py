@@ -7,7 +7,7 @@ retries with jitter, deadlines, redaction, and a `get` that resumes where the co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, final
 
@@ -21,6 +21,7 @@ from .spi import (
     Body,
     Call,
     DataLoss,
+    FoundTrait,
     ImageStoreDriver,
     InvalidArgument,
     Page,
@@ -58,6 +59,10 @@ class Store(ImageStoreDriver[Any]):
         return self._invoker.run(
             "store.traits", (), Call.within(DEFAULT_TIMEOUT), lambda _: self.driver.traits()
         )
+
+    def probe(self, call: Call) -> Sequence[FoundTrait]:
+        """Try out the store, and tell each trait with how it is known."""
+        return self._invoker.run("store.probe", (), call, self.driver.probe)
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         """Store an object, all or nothing."""

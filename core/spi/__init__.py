@@ -84,7 +84,7 @@ from .model import (
 )
 from .options import option, options_schema, options_toml, parse_options
 from .primary import HostPrimaryDriver, ManagedPrimaryDriver, PrimaryDriver
-from .traits import GIB, TIB, StoreTraits, Traits
+from .traits import GIB, TIB, FoundBy, FoundTrait, StoreTraits, Traits
 
 __all__ = [
     "CLOUDSTACK_CAPS",
@@ -120,6 +120,8 @@ __all__ = [
     "ExtentKind",
     "FenceDriver",
     "FileLocation",
+    "FoundBy",
+    "FoundTrait",
     "Grant",
     "Guest",
     "GuestState",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .errors import InvalidArgument, LimitExceeded
 
@@ -71,3 +72,32 @@ class StoreTraits:
     conditional_put: bool
     max_object_size: int
     listing_consistent: bool
+
+
+class FoundBy(StrEnum):
+    """How a driver knows a trait of its store."""
+
+    PROBED = "probed"
+    """The store was asked, or tried out."""
+
+    CONFIGURED = "configured"
+    """An option says so, and nobody looked."""
+
+    DOCUMENTED = "documented"
+    """The standard or the vendor says so; it cannot be tried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTrait:
+    """One trait of a store as `bollard store probe` shows it.
+
+    Attributes:
+        name: of a field of `StoreTraits`, or the driver's own.
+        value: sizes in bytes; None: the store does not say.
+        how: what was done to find out, or who says so.
+    """
+
+    name: str
+    value: bool | int | str | None
+    found_by: FoundBy
+    how: str

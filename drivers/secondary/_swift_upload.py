@@ -28,9 +28,6 @@ from ._swift_client import SwiftClient, Wire
 SHA256 = "x-object-meta-bollard-sha256"
 PUT = "x-object-meta-bollard-put"
 
-# Swift's own limit of one PUT.
-MAX_SINGLE = 5 * 1024**3
-
 _CLEAN_UP_SECONDS = 10.0
 
 

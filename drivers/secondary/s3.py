@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from ...core.spi import (
     Body,
     Call,
     DataLoss,
+    FoundTrait,
     ImageStoreDriver,
     Internal,
     InvalidArgument,
@@ -30,9 +31,10 @@ from ._body import CHUNK, check_range
 from ._download import Expected, verified
 from ._keys import check_prefix, check_store_prefix, split_key
 from ._listing import RawPage, page_of
+from ._probe import asked, documented
 from ._s3_client import S3Client
 from ._s3_leftovers import abort_idle
-from ._s3_probe import probe
+from ._s3_probe import Found, lists_late, probe, tried_out
 from ._s3_upload import MAX_OBJECT, MAX_SINGLE, SHA256, Manners, Upload
 
 MIB = 1024 * 1024
@@ -84,6 +86,11 @@ class S3Options:
         default="probe",
         choices=("probe", "yes", "no"),
     )
+    listing_consistent: str = option(
+        help="Whether a new key is listed at once; probe: unless the server is Swift",
+        default="probe",
+        choices=("probe", "yes", "no"),
+    )
 
 
 class S3Driver(ImageStoreDriver[S3Options]):
@@ -95,7 +102,8 @@ class S3Driver(ImageStoreDriver[S3Options]):
     def __init__(self, options: S3Options) -> None:
         super().__init__(options)
         self._client: S3Client | None = None
-        self._conditional = False
+        self._found = Found("", conditional_put=False)
+        self._lists_late = False
         self._manners = Manners(
             part_size=options.part_size,
             threads=options.upload_threads,
@@ -113,10 +121,12 @@ class S3Driver(ImageStoreDriver[S3Options]):
         self.close()
         self._client = S3Client(self.options)
         what = f"the bucket {self.options.bucket!r}"
-        self._client.send("head_bucket", what, call)
-        found = probe(self._client, self._base, call, self.options.checksum, self.options.conditional_put)
-        self._manners = replace(self._manners, sha256_checked=found.sha256_checked)
-        self._conditional = found.conditional_put
+        bucket = self._client.send("head_bucket", what, call)
+        asks = self.options
+        self._found = probe(self._client, self._base, call, asks.checksum, asks.conditional_put)
+        self._manners = replace(self._manners, sha256_checked=self._found.checksum == "sha256")
+        consistent = asks.listing_consistent
+        self._lists_late = consistent == "no" or (consistent == "probe" and lists_late(bucket))
 
     def close(self) -> None:
         """Close all connections."""
@@ -125,17 +135,33 @@ class S3Driver(ImageStoreDriver[S3Options]):
             client.close()
 
     def traits(self) -> StoreTraits:
-        """Return the store's manners; since 2020 listings of S3 are consistent."""
+        """Return the store's manners; listings of S3 are consistent since 2020, of Swift's s3api never."""
         largest = MAX_SINGLE if self.options.max_single_upload_size < 0 else MAX_OBJECT
         return StoreTraits(
-            conditional_put=self._conditional, max_object_size=largest, listing_consistent=True
+            conditional_put=self._found.conditional_put,
+            max_object_size=largest,
+            listing_consistent=not self._lists_late,
         )
+
+    def probe(self, call: Call) -> Sequence[FoundTrait]:
+        """Try out what can be tried out; see `ImageStoreDriver.probe`."""
+        told, options = self.traits(), self.options
+        race, wrong = "two puts of a hidden object overlapped", "a hidden object was put with a wrong digest"
+        server = "the server is" + ("" if self._lists_late else " not") + " Swift's s3api"
+        return [
+            asked("conditional_put", told.conditional_put, race, said=options.conditional_put),
+            asked("checksum", self._found.checksum or None, wrong, said=options.checksum),
+            asked("listing_consistent", told.listing_consistent, server, said=options.listing_consistent),
+            documented("max_object_size", told.max_object_size, "10,000 parts, at most 5 TiB: S3's limits"),
+            documented("max_part_size", MAX_SINGLE, "S3's limit; smaller ones of a server are not told"),
+            *tried_out(self._opened, self._base, call),
+        ]
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         """Send the body in one request or in parts; the store compares digests before it shows it."""
         split_key(key)
         call.check()
-        if if_absent and not self._conditional:
+        if if_absent and not self._found.conditional_put:
             raise Unsupported("this store does not honour If-None-Match: conditional put is not possible")
         largest = self.traits().max_object_size
         if body.size > largest:

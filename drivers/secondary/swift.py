@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from ...core.spi import (
     Busy,
     Call,
     DataLoss,
+    FoundTrait,
     ImageStoreDriver,
     InvalidArgument,
     LimitExceeded,
@@ -32,10 +33,11 @@ from ._body import CHUNK, check_range
 from ._download import Expected, verified
 from ._keys import check_prefix, check_store_prefix, split_key
 from ._listing import RawPage, page_of
+from ._probe import asked, documented, probed
 from ._swift_client import SwiftClient, Wire
 from ._swift_leftovers import abort_idle, live_segments
-from ._swift_probe import USUAL_MAX_SEGMENTS, honours_condition, segments_allowed
-from ._swift_upload import MAX_SINGLE, PUT, SHA256, Manners, Place, Upload, delete_all, head
+from ._swift_probe import Limits, honours_condition, limits, tried_out
+from ._swift_upload import PUT, SHA256, Manners, Place, Upload, delete_all, head
 
 MIB = 1024 * 1024
 
@@ -106,7 +108,7 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
         self._place = Place(options.container, f"{options.container}_segments", options.storage_policy)
         self._client: SwiftClient | None = None
         self._conditional = False
-        self._max_segments = USUAL_MAX_SEGMENTS
+        self._limits = Limits()
 
     def open(self, call: Call) -> None:
         """Sign in, check the container, and find out what the store honours.
@@ -117,7 +119,7 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
         self._client = SwiftClient(self.options)
         what = f"the container {self.options.container!r}"
         self._run(what, call, lambda w: self._api.head_container(*w.account, self._place.container, w.http))
-        self._max_segments = segments_allowed(self._client, call)
+        self._limits = limits(self._client, call)
         asked = self.options.conditional_put
         self._conditional = asked == "yes" or (
             asked == "probe" and honours_condition(self._client, self._place.container, self._base, call)
@@ -131,12 +133,25 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
 
     def traits(self) -> StoreTraits:
         """Return the store's manners: with a container server down, listings lag behind."""
-        segmented = self._max_segments and self.options.max_single_upload_size >= 0
         return StoreTraits(
-            conditional_put=self._conditional,
-            max_object_size=self._max_segments * _LARGEST_SEGMENT if segmented else MAX_SINGLE,
-            listing_consistent=False,
+            conditional_put=self._conditional, max_object_size=self._largest, listing_consistent=False
         )
+
+    def probe(self, call: Call) -> Sequence[FoundTrait]:
+        """Try out what can be tried out; see `ImageStoreDriver.probe`."""
+        race = "two puts of a hidden object overlapped"
+        limit = probed if self._limits.told else documented
+        said = "/info says so" if self._limits.told else "Swift's default; /info is switched off"
+        return [
+            asked("conditional_put", self._conditional, race, said=self.options.conditional_put),
+            limit("max_object_size", self._largest, f"{said}: segments of a manifest x their largest size"),
+            limit("max_segments", self._limits.segments, said),
+            limit("max_segment_size", min(self._limits.single, _LARGEST_SEGMENT), f"{said}; at most 1 GiB"),
+            documented(
+                "listing_consistent", value=False, how="listings lag while a container server is down"
+            ),
+            *tried_out(self._opened, self._place.container, self._base, call),
+        ]
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         """Send the body with its MD5, which Swift compares before it shows the object."""
@@ -218,6 +233,12 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
         return abort_idle(self._opened, self._place, self._base + prefix, call, older_than)
 
     @property
+    def _largest(self) -> int:
+        if self._limits.segments and self.options.max_single_upload_size >= 0:
+            return self._limits.segments * min(self._limits.single, _LARGEST_SEGMENT)
+        return self._limits.single
+
+    @property
     def _opened(self) -> SwiftClient:
         if self._client is None:
             raise Unavailable("the store is not open", outcome=Outcome.NOT_APPLIED)
@@ -232,13 +253,13 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
 
     def _manners(self) -> Manners:
         options = self.options
-        wanted = options.max_single_upload_size
-        single = wanted < 0 or not self._max_segments
+        wanted, most = options.max_single_upload_size, self._limits.single
+        single = wanted < 0 or not self._limits.segments
         return Manners(
-            segment_size=options.segment_size,
-            max_segments=self._max_segments,
+            segment_size=min(options.segment_size, most),
+            max_segments=self._limits.segments,
             threads=options.upload_threads,
-            single_below=MAX_SINGLE + 1 if single else min(wanted, MAX_SINGLE + 1),
+            single_below=most + 1 if single else min(wanted, most + 1),
         )
 
     def _get(
