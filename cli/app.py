@@ -14,6 +14,7 @@ from ..core.spi import StorageError
 from . import (
     archive,
     archive_keep,
+    archive_serve,
     archive_stats,
     conformance,
     demo,
@@ -48,6 +49,7 @@ def root(
     ctx.obj = Settings(config=config, quiet=quiet)
 
 
+archive.app.command()(archive_serve.serve)
 app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
 archive.app.command()(archive_keep.retain)

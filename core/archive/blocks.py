@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -45,6 +45,7 @@ _STEP = 2 * MAX_FRAME
 _AHEAD = 4 * MAX_FRAME
 # An index of a 64 MiB window takes 40 KiB and its frames' names; 256 of them span 16 GiB.
 _INDICES = 256
+_CANCEL_SECONDS = 0.5  # until a read that waits for the store sees that it is cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class ReadOptions:
 
 
 class ArchiveSource:
-    """A snapshot, readable at any place; clones share connections and cache.
+    """A snapshot, readable at any place and by several threads at once; clones share requests and cache.
 
     Args:
         store: an opened driver; its owner closes it, after this.
@@ -81,6 +82,11 @@ class ArchiveSource:
         self._open = True
 
     @property
+    def manifest(self) -> Manifest:
+        """The snapshot that is read."""
+        return self._reader.manifest
+
+    @property
     def size(self) -> int:
         """Bytes of the image."""
         return self._reader.manifest.size
@@ -91,6 +97,10 @@ class ArchiveSource:
         twin = object.__new__(type(self))
         twin._reader, twin._expected, twin._open = self._reader, 0, True
         return twin
+
+    def cancel(self) -> None:
+        """Let every read, of all clones, end with DeadlineExceeded; for a store that hangs."""
+        self._reader.cancel.set()
 
     def close(self) -> None:
         """Close; repeatable. The last one ends the requests that are on their way."""
@@ -147,7 +157,7 @@ class _Reader:
         self._store = store
         self._options = options
         self._windows = {window.offset: window for window in manifest.windows}
-        self._cancel = threading.Event()
+        self.cancel = threading.Event()
         self._users = 1
         self._lock = threading.Lock()
         # Two pools: a window waits for its parts, and must not wait for its own place among them.
@@ -167,13 +177,13 @@ class _Reader:
             self._users -= 1
             if self._users:
                 return
-        self._cancel.set()
+        self.cancel.set()
         for pool in (self._indexers, self._fetchers):
             pool.shutdown(wait=False, cancel_futures=True)  # a store that hangs must not hang us
 
     def call(self) -> Call:
         """Return the call of one read."""
-        return replace(Call.within(self._options.timeout), cancel=self._cancel)
+        return replace(Call.within(self._options.timeout), cancel=self.cancel)
 
     def extents(self, start: int, end: int) -> Iterator[Extent]:
         """Yield extents of `start` to `end`, not merged."""
@@ -244,12 +254,14 @@ class _Reader:
 
 
 def _result(future: Future[T], call: Call) -> T:
-    """Wait for a result until the call's end.
+    """Wait for a result until the call's end, or until it is cancelled.
 
     Raises:
         DeadlineExceeded: it did not come in time.
     """
+    while not future.done():
+        wait([future], call.remaining(_CANCEL_SECONDS))
     try:
-        return future.result(call.remaining())
-    except (TimeoutError, CancelledError) as error:
+        return future.result()
+    except (TimeoutError, CancelledError) as error:  # its own: it waited for another one
         raise DeadlineExceeded("the store was too slow", outcome=Outcome.NOT_APPLIED) from error

@@ -20,7 +20,7 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_FIRST_FD = 3  # where the activation protocol expects the socket
+FIRST_FD = 3  # where the activation protocol expects the socket
 
 
 def main() -> None:
@@ -29,10 +29,10 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):  # it died before the line above
         raise SystemExit(1)
-    if int(fd) != _FIRST_FD:
-        os.dup2(int(fd), _FIRST_FD)
+    if int(fd) != FIRST_FD:
+        os.dup2(int(fd), FIRST_FD)
         os.close(int(fd))
-    os.set_inheritable(_FIRST_FD, True)  # noqa: FBT003 - positional-only in os
+    os.set_inheritable(FIRST_FD, True)  # noqa: FBT003 - positional-only in os
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
     os.execvp(command[0], command)  # noqa: S606 - an argument list, no shell
 

@@ -130,14 +130,20 @@ def image_info(path: Path, format: DiskFormat, call: Call) -> dict[str, Any]:  #
 
 
 def create_image(
-    path: Path, size: int, call: Call, *, image_format: DiskFormat = "qcow2", backing: str = ""
+    path: Path,
+    size: int,
+    call: Call,
+    *,
+    image_format: DiskFormat = "qcow2",
+    backing: str = "",
+    backing_format: DiskFormat = "qcow2",
 ) -> None:
     """Create an empty image of `size` bytes, replacing what is there.
 
     Args:
-        backing: name of the qcow2 file below, as it is to stand in the header; not opened.
+        backing: name of the file below, of `backing_format`, as it is to stand in the header; not opened.
     """
-    below = ["-u", "-b", backing, "-F", "qcow2"] if backing else []
+    below = ["-u", "-b", backing, "-F", backing_format] if backing else []
     # v3 ("compat 1.1"): v2 has neither zero clusters nor bitmaps.
     options = ["-o", "compat=1.1"] if image_format == "qcow2" else []
     run_qemu_img(

@@ -108,9 +108,9 @@ class PrivateServer:
         self._started = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         with os_errors("cannot make a private socket"):
-            listener, self._socket = _private_listener()
+            listener, self._socket = private_listener()
         # activate.py puts the listener at 3; were the image there, it would be lost.
-        moved = [_moved_up(fd) for fd in fds]
+        moved = [moved_up(fd) for fd in fds]
         # No --persistent: it ends with its last client.  --shared=0: any number of them.
         command = [binary, "--shared=0", *arguments(moved)]
         self._thread = threading.Thread(
@@ -177,10 +177,9 @@ class PrivateServer:
 
     def explain(self, error: Unavailable) -> StorageError:
         """Return why the server did not start, from its stderr; `error` is what the client saw."""
-        text = self._reason.lower()
-        if not text:
+        if not self._reason:
             return error
-        kind = next((kind for hint, kind in self._reasons if hint.lower() in text), Unavailable)
+        kind = reason_of(self._reason, self._reasons)
         return kind(f"qemu-nbd cannot open {self._name}", outcome=error.outcome, detail=self._reason)
 
 
@@ -219,6 +218,11 @@ class QemuNbd(PrivateServer):
         )
 
 
+def reason_of(said: str, reasons: Reasons = _REASONS) -> type[StorageError]:
+    """Return the error for what qemu-nbd said when it did not start."""
+    return next((kind for hint, kind in reasons if hint.lower() in said.lower()), Unavailable)
+
+
 def program() -> str:
     """Return the path of qemu-nbd.
 
@@ -231,7 +235,7 @@ def program() -> str:
     return found
 
 
-def _moved_up(fd: int) -> int:
+def moved_up(fd: int) -> int:
     """Return the same open file under a number that nothing else of the child's takes."""
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
@@ -249,7 +253,7 @@ def _image_options(driver: str, fds: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def _private_listener() -> tuple[socket.socket, int]:
+def private_listener() -> tuple[socket.socket, int]:
     """Return a listening unix socket without a name, and a descriptor to connect to it through.
 
     In a thread, which no signal interrupts: Ctrl-C while the directory went left it in $TMPDIR.
