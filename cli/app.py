@@ -13,6 +13,7 @@ from ..core.plugins import PluginError
 from ..core.spi import StorageError
 from . import (
     archive,
+    archive_check,
     archive_keep,
     archive_serve,
     archive_stats,
@@ -53,6 +54,7 @@ archive.app.command()(archive_serve.serve)
 app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
 archive.app.command()(archive_keep.retain)
+archive.app.command()(archive_check.check_up)
 app.add_typer(pools.app, name="pool")
 app.add_typer(stores.app, name="store")
 app.add_typer(fences.app, name="fence")

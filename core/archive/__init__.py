@@ -10,6 +10,7 @@ Start with `archive.py`; docs/archive-format.md has the format and the rules of 
 
 from .archive import Archive, Entry
 from .blocks import ArchiveSource, ReadOptions
+from .checkup import CheckUp, Cursor
 from .collect import Collected
 from .create import CreateOptions
 from .intent import Timing
@@ -24,9 +25,11 @@ from .verify import Level, Report
 __all__ = [
     "Archive",
     "ArchiveSource",
+    "CheckUp",
     "Collected",
     "Compression",
     "CreateOptions",
+    "Cursor",
     "Entry",
     "Level",
     "Manifest",

@@ -15,6 +15,7 @@ from ..spi.errors import Conflict, InvalidArgument
 from ..spi.model import Extent
 from .begin import Beginning
 from .blocks import ArchiveSource, ReadOptions
+from .checkup import CheckUp, Cursor, check_up
 from .collect import Collected, Collector, remove_manifest
 from .create import Copier, CreateOptions, Creation
 from .intent import Timing, WallClock
@@ -297,3 +298,17 @@ class Archive:
             return self.collect(call, volume=volume, known=known)
 
         return carry_out(self._store, volume, verdicts, collect, call)
+
+    def check_up(
+        self,
+        call: Call,
+        cursor: Cursor,
+        *,
+        percent: float,
+        budget: int | None = None,
+        level: Level = Level.DIGEST,
+    ) -> CheckUp:
+        """Look at all manifests and the next few parts of the whole store; see `checkup.py`."""
+        return check_up(
+            self._store, cursor, call, percent=percent, budget=budget, level=level, workers=self._workers
+        )

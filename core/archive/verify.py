@@ -20,6 +20,7 @@ from ..spi.errors import DataLoss, InvalidArgument
 from .fetch import fetch_part, region_of
 from .manifest import Manifest, Window
 from .parallel import Workers, run
+from .part import Region
 from .restore import assemble
 from .store import Store, head_size
 
@@ -111,28 +112,32 @@ def _check_window(
             problems.append(problem)
         else:
             return []
-    for index in range(len(window.parts)):
+    region = region_of(manifest, window)
+    for ref in window.parts:
+        key = manifest.key_of(window, ref)
         try:
-            _check_part(store, manifest, window, index, min(level, Level.DIGEST), call)
+            check_part(store, key, ref.size, ref.sha256, region, min(level, Level.DIGEST), call)
         except DataLoss as problem:
             problems.append(problem)
     return _distinct(problems)
 
 
-def _check_part(
-    store: Store, manifest: Manifest, window: Window, index: int, level: Level, call: Call
+def check_part(
+    store: Store, key: str, size: int, sha256: str, region: Region, level: Level, call: Call
 ) -> None:
-    ref = window.parts[index]
-    key = manifest.key_of(window, ref)
+    """Check one part, at most at level 4.
+
+    Raises:
+        DataLoss: missing, or not as it should be; the message names the part.
+    """
     if level is Level.EXISTS:
         found = head_size(store, key, call)
         if found is None:
             raise DataLoss(f"the part {key} is missing")
-        if found != ref.size:
-            raise DataLoss(f"the part {key} has {found} bytes, not the {ref.size} of the manifest")
+        if found != size:
+            raise DataLoss(f"the part {key} has {found} bytes, not the {size} of the manifest")
         return
-    digest = ref.sha256 if level >= Level.DIGEST else None
-    part = fetch_part(store, key, ref.size, digest, region_of(manifest, window), call)
+    part = fetch_part(store, key, size, sha256 if level >= Level.DIGEST else None, region, call)
     for _ in part.members(sums=level >= Level.SUMS):
         pass
 

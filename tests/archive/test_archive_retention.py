@@ -93,7 +93,7 @@ def test_days_without_a_snapshot_do_not_count():
 
 
 def test_the_oldest_is_kept_until_a_rule_has_its_number():
-    """In its first year an archive keeps its first snapshot for yearly 2, or a year later it had none."""
+    """In its first year an archive keeps its first snapshot for yearly 2; next year it would miss it."""
     times = dated("2026-02-01", "2026-06-01", "2026-11-01")
     verdicts = Policy(yearly=2).apply(times, NOW)
     assert [one.reasons for one in verdicts] == [("yearly 2026",), (), ("oldest, yearly",)]
