@@ -5,9 +5,10 @@
 #   scripts/setup-system.sh --missing  print one "tool package" line for each tool that is missing
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
-# (no root here), with 1 when it cannot. openssh-server, tgt, memcached, ceph-mon and ceph-osd bring a
-# service, which systemd starts where there is one; the tests use none of them. They run their own on loopback, and a
-# libvirtd in namespaces (docs/kvm-lab.md): libvirt-daemon-system, its units and its user are not needed.
+# (no root here), with 1 when it cannot. Some packages bring a service: openssh-server, tgt, memcached, nfs-ganesha
+# and rpcbind (which it wants), ceph-mon and ceph-osd. Where there is a systemd it starts the first five with
+# Debian's defaults: disable what you do not want, the tests need none of them. They run servers of their own on
+# loopback, and a libvirtd of their own in namespaces (docs/kvm-lab.md): libvirt-daemon-system is not needed.
 set -euo pipefail
 
 # Debian keeps mkfs and debugfs where an ordinary user's PATH does not look.
@@ -38,6 +39,9 @@ virt-qemu-run        libvirt-daemon-driver-qemu
 virsh                libvirt-clients
 tgtd                 tgt
 memcached            memcached
+ganesha.nfsd         nfs-ganesha
+/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so  nfs-ganesha-vfs
+/usr/lib/x86_64-linux-gnu/libnfs.so.13  libnfs13
 /usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so  qemu-block-extra
 /usr/lib/x86_64-linux-gnu/qemu/block-rbd.so  qemu-block-extra
 ceph-mon             ceph-mon

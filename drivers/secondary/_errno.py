@@ -48,6 +48,8 @@ _CLASSES: dict[int, type[StorageError]] = {
     errno.ETIMEDOUT: Unavailable,
     errno.ENOTCONN: Unavailable,
     errno.ECONNREFUSED: Unavailable,
+    errno.ECONNRESET: Unavailable,
+    errno.ENETUNREACH: Unavailable,
     errno.EHOSTDOWN: Unavailable,
     errno.EHOSTUNREACH: Unavailable,
     errno.EREMOTEIO: Unavailable,

@@ -1,25 +1,17 @@
-r"""A directory tree that is reached from one open root, step by step, without following a symbolic link.
-
-    root fd ── openat(O_NOFOLLOW) ──> "v1" ── openat ──> "vol-1" ── openat ──> "snap-2"
-
-A link that somebody put into an export (any client of it may) would lead a path-based write out of the
-store. The open root also keeps a store from being written into the bare mount point after an unmount.
-"""
+"""A directory tree that is reached from one root, step by step, so that no symbolic link leads out of it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import errno
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
-from ...core.spi import Unavailable
+from ...core.spi import Call
+from ._folder import Entry, File, Folder, Root, Status
 from ._keys import is_foreign
 
 T = TypeVar("T")
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # How often a directory may be pruned by another client between our mkdir and our use of it.
 _RACES = 20
@@ -29,41 +21,46 @@ class Found(NamedTuple):
     """A file of the tree: path relative to where the walk began, '/'-separated."""
 
     path: str
-    status: os.stat_result
+    status: Status
 
 
 class Tree:
-    """Files under `root`. Methods raise `OSError`; the driver translates."""
+    """Files under `root`, for the steps of one call. Methods raise `OSError`; the driver translates."""
 
-    def __init__(self, root: Path) -> None:
-        self._root: int | None = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def close(self) -> None:
-        """Let go of the root, so that the file system can be unmounted; repeatable."""
-        root, self._root = self._root, None
-        if root is not None:
-            os.close(root)
+    def __init__(self, root: Root, call: Call) -> None:
+        self._root = root
+        self._call = call
 
     @contextmanager
-    def directory(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
-        """Open a directory by its parts, making it durably if `create`; the fd is closed afterwards."""
-        if self._root is None:
-            raise Unavailable("the store is closed")
-        fd = os.dup(self._root)
-        try:
+    def directory(self, parts: Sequence[str], *, create: bool = False) -> Iterator[Folder]:
+        """Open a directory by its parts, making it durably if `create`; it is closed afterwards."""
+        with self._root.folder(self._call) as root, ExitStack() as last:
+            folder = root
             for part in parts:
-                parent, fd = fd, _step(fd, part, create=create)
-                os.close(parent)
-            yield fd
-        finally:
-            os.close(fd)
+                folder = _step(folder, part, create=create)
+                last.close()
+                last.callback(folder.close)
+            yield folder
 
-    def inside(self, parts: Sequence[str], act: Callable[[int], T]) -> T:
+    def inside(self, parts: Sequence[str], act: Callable[[Folder], T]) -> T:
         """Run `act` on a directory that is made if needed, again if a prune took it away meanwhile."""
         for attempt in range(_RACES):
-            with suppress_missing(attempt < _RACES - 1), self.directory(parts, create=True) as fd:
-                return act(fd)
+            with _suppress_missing(attempt < _RACES - 1), self.directory(parts, create=True) as folder:
+                return act(folder)
         raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def created(self, parts: Sequence[str], name: str) -> Iterator[File]:
+        """Create a file in a directory that is made if needed; it is closed afterwards."""
+        with ExitStack() as stack:
+            for attempt in range(_RACES):
+                with _suppress_missing(attempt < _RACES - 1), ExitStack() as opened:
+                    folder = opened.enter_context(self.directory(parts, create=True))
+                    file = folder.create(name)
+                    opened.callback(file.close)
+                    stack.push(opened.pop_all())
+                    break
+            yield file
 
     def prune(self, parts: Sequence[str], keep: int = 0) -> None:
         """Remove a directory and its parents, all but the first `keep`, as long as they are empty.
@@ -73,12 +70,12 @@ class Tree:
         """
         for depth in range(len(parts), keep, -1):
             try:
-                with self.directory(parts[: depth - 1]) as fd:
-                    os.rmdir(parts[depth - 1], dir_fd=fd)
+                with self.directory(parts[: depth - 1]) as folder:
+                    folder.rmdir(parts[depth - 1])
             except OSError:  # not empty, gone already, or not ours to remove: the tree is as good with it
                 return
 
-    def walk(self, base: Sequence[str], *, prefix: str = "", after: str = "") -> Iterator[Found]:
+    def walk(self, base: Sequence[str], *, prefix: str = "", after: str = "") -> Generator[Found]:
         """Yield the files under `base`, sorted by the UTF-8 bytes of their path.
 
         One directory's names are in memory at a time, however large the tree is.
@@ -90,64 +87,62 @@ class Tree:
         """
         start = prefix.rpartition("/")[0]
         parts = start.split("/") if start else []
-        with suppress(FileNotFoundError, NotADirectoryError), self.directory([*base, *parts]) as fd:
-            yield from _walk(fd, f"{start}/" if start else "", prefix.encode(), after.encode())
+        with suppress(FileNotFoundError, NotADirectoryError), self.directory([*base, *parts]) as folder:
+            yield from _walk(folder, f"{start}/" if start else "", prefix.encode(), after.encode())
 
 
-def _step(parent: int, part: str, *, create: bool) -> int:
+def _step(parent: Folder, part: str, *, create: bool) -> Folder:
     try:
-        return os.open(part, _DIRECTORY, dir_fd=parent)
+        return parent.folder(part)
     except FileNotFoundError:
         if not create:
             raise
     with suppress(FileExistsError):
-        os.mkdir(part, 0o750, dir_fd=parent)
-    os.fsync(parent)
-    return os.open(part, _DIRECTORY, dir_fd=parent)
+        parent.mkdir(part)
+    parent.sync()
+    return parent.folder(part)
 
 
 @contextmanager
-def suppress_missing(again: bool) -> Iterator[None]:  # noqa: FBT001 - says whether there is another try
-    """Swallow `FileNotFoundError` if there is another try."""
+def _suppress_missing(again: bool) -> Iterator[None]:  # noqa: FBT001 - says whether there is another try
+    """Swallow what a pruned directory gives if there is another try: without a mount it is ESTALE."""
     try:
         yield
-    except FileNotFoundError:
-        if not again:
+    except OSError as error:
+        if not again or error.errno not in (errno.ENOENT, errno.ESTALE):
             raise
 
 
-def _walk(fd: int, base: str, prefix: bytes, after: bytes) -> Iterator[Found]:
-    for name, is_directory in _entries(fd, base, prefix, after):
-        if is_directory:
-            yield from _descend(fd, name, base, prefix, after)
+def _walk(folder: Folder, base: str, prefix: bytes, after: bytes) -> Iterator[Found]:
+    for entry in _entries(folder, base, prefix, after):
+        if entry.is_directory:
+            yield from _descend(folder, entry.name, base, prefix, after)
         else:
             with suppress(FileNotFoundError):  # deleted since it was listed
-                yield Found(base + name, os.stat(name, dir_fd=fd, follow_symlinks=False))
+                yield Found(base + entry.name, entry.status or folder.status(entry.name))
 
 
-def _descend(fd: int, name: str, base: str, prefix: bytes, after: bytes) -> Iterator[Found]:
+def _descend(folder: Folder, name: str, base: str, prefix: bytes, after: bytes) -> Iterator[Found]:
     try:
-        inner = os.open(name, _DIRECTORY, dir_fd=fd)
+        inner = folder.folder(name)
     except (FileNotFoundError, NotADirectoryError):  # pruned or replaced since it was listed
         return
     try:
         yield from _walk(inner, f"{base}{name}/", prefix, after)
     finally:
-        os.close(inner)
+        inner.close()
 
 
-def _entries(fd: int, base: str, prefix: bytes, after: bytes) -> list[tuple[str, bool]]:
-    """Return (name, is directory) of what may hold wanted paths, a directory sorted as `name/`."""
+def _entries(folder: Folder, base: str, prefix: bytes, after: bytes) -> list[Entry]:
+    """Return what may hold wanted paths, a directory sorted as `name/`."""
     found = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            is_directory = entry.is_dir(follow_symlinks=False)
-            if is_foreign(entry.name) or not (is_directory or entry.is_file(follow_symlinks=False)):
-                continue
-            path = os.fsencode(base + entry.name) + (b"/" if is_directory else b"")
-            if _may_match(path, prefix, after):
-                found.append((path, entry.name, is_directory))
-    return [(name, is_directory) for _, name, is_directory in sorted(found)]
+    for entry in folder.entries():
+        if is_foreign(entry.name) or not (entry.is_directory or entry.is_file):
+            continue
+        path = (base + entry.name).encode(errors="surrogateescape") + (b"/" if entry.is_directory else b"")
+        if _may_match(path, prefix, after):
+            found.append((path, entry))
+    return [entry for _, entry in sorted(found)]
 
 
 def _may_match(path: bytes, prefix: bytes, after: bytes) -> bool:

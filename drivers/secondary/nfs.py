@@ -1,15 +1,16 @@
-r"""A mounted NFS export, or any directory, as an image store.
+r"""An NFS export, mounted or not, or any directory, as an image store.
 
-    <path>/v1/vol-1/snap-2/0000000000000000.zip      objects, under their keys
-    <path>/.bollard-tmp/_v1%2Fvol-1%2F…,4f0c…        uploads, under key and a random token
+    <root>/v1/vol-1/snap-2/0000000000000000.zip      objects, under their keys
+    <root>/.bollard-tmp/_v1%2Fvol-1%2F…,4f0c…        uploads, under key and a random token
 
     put:  create (O_EXCL) ── write, hash ── fsync ── link | rename ── fsync(directory) ── unlink
              └───── kill -9: abort_uploads finds it ─────┘  └──────── the object is there ───────┘
 
-Bollard doesn't mount: the host does, with the options that its site needs. A *hard* mount blocks a
-process that touches it for as long as the server is away, and no deadline reaches into the kernel;
-mount `softerr` (or `soft`) with a `timeo` below the deadlines that you set. Between two reads or writes
-of 1 MiB the deadline and the cancel flag of the call are looked at.
+Bollard doesn't mount. With `path` the host has done it, with the options that its site needs. A *hard* mount
+blocks a process that touches it for as long as the server is away, and no deadline reaches into the kernel;
+mount `softerr` (or `soft`) with a `timeo` below the deadlines that you set. Without `path`, the server that
+`url` names is spoken to in user space, and each request has a timeout. Between two reads or writes of 1 MiB
+the deadline and the cancel flag of the call are looked at.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import builtins
 import errno
 import os
 import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
 
 from ...core.spi import (
@@ -48,7 +49,11 @@ from ...core.spi import (
 )
 from ._body import CHUNK, CheckedReader, check_range
 from ._errno import from_errno, translated
+from ._export import parse_export
+from ._folder import File, Folder, Root, Status
 from ._keys import check_prefix, is_key, split_key
+from ._local import LocalRoot
+from ._remote import RemoteRoot
 from ._tree import Found, Tree
 
 _UPLOADS = ".bollard-tmp"
@@ -56,23 +61,38 @@ _UPLOADS = ".bollard-tmp"
 # A name of 200 leaves room for the token within NAME_MAX (255); longer ones become directories.
 _CHUNK_OF_NAME = 200
 
-# Nothing there; or a file, or a symbolic link, where the key has a directory; or a link in its place.
-_NO_OBJECT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# Nothing there; or a file, or a symbolic link, where the key has a directory; or a link in its place, or,
+# where the server opens it (NFSv4), a directory or a pipe.
+_NO_OBJECT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EINVAL)
 
-# O_NONBLOCK: opening a FIFO that somebody put there must not wait for its other end.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# The file was removed, told by its name or, where the server had been asked for it before, by its handle.
+_GONE = (errno.ENOENT, errno.ESTALE)
+
+# The connection went away: the request may have been carried out.
+_LOST = (errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET)
+
+_ABORTED = "the upload was aborted by another process"
+
+# Seconds to take back what a put began, also when the put's own time is over.
+_TIDYING = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NfsOptions:
-    """How the export is reached."""
+    """How the export is reached: through `path` where it is mounted, or else without a mount, by `url`."""
 
-    path: Path = option(help="Directory where the export is mounted", example="/mnt/secondary")
+    path: Path | None = option(
+        help="Directory where the export is mounted; none to reach 'url' without a mount",
+        default=None,
+        example="/mnt/secondary",
+    )
     url: str = option(
-        help="What is mounted there; empty for a directory of this machine",
+        help="nfs://host[:port]/export[?version=3|4&mountport=N&uid=N&gid=N]; with 'path': what is mounted",
         default="",
         example="nfs://10.2.128.5/export/secondary-a",
+    )
+    read_timeout: float = option(
+        help="Seconds that one request may take, without a mount", default=60.0, minimum=1.0
     )
     must_be_mounted: bool = option(
         help="Refuse a path that is not a mount point, so that a missing mount cannot fill the root disk",
@@ -88,7 +108,7 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
 
     def __init__(self, options: NfsOptions) -> None:
         super().__init__(options)
-        self._tree: Tree | None = None
+        self._root: Root | None = None
         self._links = False
 
     def open(self, call: Call) -> None:
@@ -98,26 +118,53 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
 
         Raises:
             NotFound: the directory is not there, or nothing is mounted on it though `must_be_mounted` is set.
+            Unsupported: there is no `path`, and libnfs is not installed.
         """
         call.check()
         path = self.options.path
-        with translated(f"the store {path}", Outcome.NOT_APPLIED):
-            if self.options.must_be_mounted and not path.is_mount():
-                raise NotFound(f"nothing is mounted on {path}")
+        with translated(f"the store {path or self.options.url}", Outcome.NOT_APPLIED):
             self.close()
-            self._tree = Tree(path)
-            self._links = self._probe_links(self._tree)
+            self._root = self._local_root() if path else self._remote_root()
+            try:
+                self._links = self._probe_links(call)
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def directory(self) -> Path:
+        """Where the export is mounted.
+
+        Raises:
+            Unsupported: it is not.
+        """
+        if self.options.path is None:
+            raise Unsupported("the store is not mounted", outcome=Outcome.NOT_APPLIED)
+        return self.options.path
+
+    def _local_root(self) -> Root:
+        if self.options.must_be_mounted and not self.directory.is_mount():
+            raise NotFound(f"nothing is mounted on {self.directory}")
+        return LocalRoot(self.directory)
+
+    def _remote_root(self) -> Root:
+        if not self.options.url:
+            raise InvalidArgument("option 'path' or 'url' is required")
+        if self.options.must_be_mounted:
+            raise InvalidArgument("option 'must_be_mounted' needs 'path'")
+        return RemoteRoot(parse_export(self.options.url), self.options.read_timeout)
 
     def close(self) -> None:
         """Let go of the directory."""
-        tree, self._tree = self._tree, None
-        if tree is not None:
-            tree.close()
+        root, self._root = self._root, None
+        if root is not None:
+            root.close()
 
     def traits(self) -> StoreTraits:
-        """Return the store's manners; other NFS clients list a new file up to a minute late."""
+        """Return the store's manners; kernels of other NFS clients list a new file up to a minute late."""
+        cached = self.options.path is not None and self.options.url != ""
         return StoreTraits(
-            conditional_put=self._links, max_object_size=16 * TIB, listing_consistent=not self.options.url
+            conditional_put=self._links, max_object_size=16 * TIB, listing_consistent=not cached
         )
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
@@ -128,39 +175,34 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
             raise Unsupported("this file system has no hard links: conditional put is not possible")
         folder, name = _upload_place(key)
         try:
-            with translated(key, Outcome.NOT_APPLIED):
-                fd = self._opened.inside(folder, lambda d: os.open(name, _CREATE, 0o640, dir_fd=d))
-                size = _fill(fd, body, call)
+            with translated(key, Outcome.NOT_APPLIED), self._tree(call).created(folder, name) as file:
+                ours = _fill(file, body, call)
             with translated(key):
-                self._publish(folder, name, parts, if_absent=if_absent)
+                self._publish(Upload(self._tree(call), folder, name, ours), parts, if_absent=if_absent)
         finally:
             self._discard(folder, name)
-        return StoredObject(key=key, size=size)
+        return StoredObject(key=key, size=body.size)
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream the file from one open descriptor: a later replacement doesn't mix in."""
         parts = split_key(key)
         call.check()
-        with translated(key):
-            fd = self._open_object(key, parts)
-            try:
-                left = check_range(key, os.fstat(fd).st_size, offset, length)
-                while left:
-                    call.check()
-                    data = os.pread(fd, min(CHUNK, left), offset)
-                    if not data:
-                        raise DataLoss(f"{key!r} became shorter while it was read")
-                    offset, left = offset + len(data), left - len(data)
-                    yield data
-            finally:
-                os.close(fd)
+        with translated(key), self._object(key, parts, call) as file:
+            left = check_range(key, file.status().size, offset, length)
+            while left:
+                call.check()
+                data = file.read(min(CHUNK, left), offset)
+                if not data:
+                    raise DataLoss(f"{key!r} became shorter while it was read")
+                offset, left = offset + len(data), left - len(data)
+                yield data
 
     def head(self, key: str, call: Call) -> StoredObject:
         """Return the file's size."""
         parts = split_key(key)
         call.check()
         with translated(key):
-            status = self._status(parts)
+            status = _status(self._tree(call), parts)
         if status is None:
             raise NotFound(f"there is no object {key!r}")
         return _stored(Found(key, status))
@@ -174,8 +216,10 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
             raise InvalidArgument(f"limit must be at least 1, got {limit}")
         call.check()
         with translated(f"the keys under {prefix!r}"):
-            found = (f for f in self._opened.walk((), prefix=prefix, after=after or "") if is_key(f.path))
-            items = [_stored(f) for f in islice(found, limit + 1)]
+            walk = self._tree(call).walk((), prefix=prefix, after=after or "")
+            with closing(walk):
+                found = (f for f in walk if is_key(f.path))
+                items = [_stored(f) for f in islice(found, limit + 1)]
         more = len(items) > limit
         return Page(items=items[:limit], after=items[limit - 1].key if more else None)
 
@@ -183,13 +227,14 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
         """Unlink the file and the directories that it leaves empty."""
         parts = split_key(key)
         call.check()
+        tree = self._tree(call)
         with translated(key):
-            if self._status(parts) is None:
+            if _status(tree, parts) is None:
                 return
-            with suppress(FileNotFoundError), self._opened.directory(parts[:-1]) as fd:
-                os.unlink(parts[-1], dir_fd=fd)
-                os.fsync(fd)
-            self._opened.prune(parts[:-1])
+            with suppress(FileNotFoundError), tree.directory(parts[:-1]) as folder:
+                folder.unlink(parts[-1])
+                folder.sync()
+            tree.prune(parts[:-1])
 
     def abort_uploads(self, prefix: str, call: Call, *, older_than: float) -> int:
         """Remove uploads of keys under `prefix` that nobody has written to for `older_than` seconds.
@@ -201,32 +246,32 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
         call.check()
         removed = 0
         with translated(f"the uploads under {prefix!r}"):
-            now = self._server_time()
-            uploads = builtins.list(self._opened.walk((_UPLOADS,)))
+            now = self._server_time_ns(call)
+            uploads = builtins.list(self._tree(call).walk((_UPLOADS,)))
             for path, status in uploads:
                 call.check()
-                if _key_of_upload(path).startswith(prefix) and now - status.st_mtime >= older_than:
+                old = now - status.mtime_ns >= older_than * 10**9
+                if old and _key_of_upload(path).startswith(prefix):
                     folder, _, name = path.rpartition("/")
                     self._discard((_UPLOADS, *folder.split("/")) if folder else (_UPLOADS,), name)
                     removed += 1
         return removed
 
-    @property
-    def _opened(self) -> Tree:
-        if self._tree is None:
+    def _tree(self, call: Call) -> Tree:
+        if self._root is None:
             raise Unavailable("the store is not open", outcome=Outcome.NOT_APPLIED)
-        return self._tree
+        return Tree(self._root, call)
 
-    def _probe_links(self, tree: Tree) -> bool:
+    def _probe_links(self, call: Call) -> bool:
         """Tell whether the file system links files (SMB and some FUSE file systems don't)."""
         name, other = f"probe,{secrets.token_hex(8)}", f"probe,{secrets.token_hex(8)}"
 
-        def probe(fd: int) -> None:
-            os.close(os.open(name, _CREATE, 0o640, dir_fd=fd))
-            os.link(name, other, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        def probe(folder: Folder) -> None:
+            folder.create(name).close()
+            folder.link(name, folder, other)
 
         try:
-            tree.inside((_UPLOADS,), probe)
+            self._tree(call).inside((_UPLOADS,), probe)
         except OSError as error:
             known = from_errno(error, "links")
             if isinstance(known, OutOfCapacity):
@@ -239,93 +284,121 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
             self._discard((_UPLOADS,), other)
         return True
 
-    def _publish(
-        self, folder: tuple[str, ...], name: str, parts: tuple[str, ...], *, if_absent: bool
-    ) -> None:
-        def step(target: int) -> None:
-            with self._opened.directory(folder) as source:
-                ours = os.stat(name, dir_fd=source, follow_symlinks=False)
-                if if_absent:
-                    _link(source, name, target, parts[-1], ours)
-                else:
-                    os.replace(name, parts[-1], src_dir_fd=source, dst_dir_fd=target)
-            os.fsync(target)
+    def _publish(self, upload: Upload, parts: tuple[str, ...], *, if_absent: bool) -> None:
+        """Give the upload its name; where an answer was lost, ask again: the inode tells who did it."""
+        step = partial(_link if if_absent else _replace, upload, final=parts[-1])
+        attempts = self._root.attempts if self._root else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                return upload.tree.inside(parts[:-1], step)
+            except OSError as error:
+                if error.errno in _GONE:
+                    if attempt > 1 and _is_at(upload, parts):
+                        return None
+                    raise Unavailable(_ABORTED, outcome=Outcome.NOT_APPLIED) from error
+                if error.errno not in _LOST or attempt == attempts:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
-        try:
-            self._opened.inside(parts[:-1], step)
-        except FileNotFoundError as error:
-            text = "the upload was aborted by another process"
-            raise Unavailable(text, outcome=Outcome.NOT_APPLIED) from error
-
-    def _open_object(self, key: str, parts: tuple[str, ...]) -> int:
-        try:
-            with self._opened.directory(parts[:-1]) as folder:
-                fd = os.open(parts[-1], _READ, dir_fd=folder)
-        except OSError as error:
-            if error.errno in _NO_OBJECT:
-                raise NotFound(f"there is no object {key!r}") from error
-            raise
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise NotFound(f"there is no object {key!r}")
-        return fd
-
-    def _status(self, parts: tuple[str, ...]) -> os.stat_result | None:
-        """Return the status of an object's file, or None where there is none."""
-        try:
-            with self._opened.directory(parts[:-1]) as fd:
-                status = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return status if stat.S_ISREG(status.st_mode) else None
+    @contextmanager
+    def _object(self, key: str, parts: tuple[str, ...], call: Call) -> Iterator[File]:
+        """Open an object's file, and close it afterwards."""
+        with ExitStack() as opened:
+            try:
+                folder = opened.enter_context(self._tree(call).directory(parts[:-1]))
+                file = folder.open(parts[-1])
+            except OSError as error:
+                if error.errno in _NO_OBJECT:
+                    raise NotFound(f"there is no object {key!r}") from error
+                raise
+            opened.callback(file.close)
+            if not file.status().is_file:
+                raise NotFound(f"there is no object {key!r}")
+            yield file
 
     def _discard(self, folder: tuple[str, ...], name: str) -> None:
         """Remove an upload. What cannot be removed now is left to `abort_uploads`: the first error counts."""
-        with suppress(OSError):
-            with self._opened.directory(folder) as fd:
-                os.unlink(name, dir_fd=fd)
-            self._opened.prune(folder, keep=1)
+        with suppress(OSError, Unavailable):
+            tree = self._tree(Call.within(_TIDYING))
+            with tree.directory(folder) as inner:
+                inner.unlink(name)
+            tree.prune(folder, keep=1)
 
-    def _server_time(self) -> float:
+    def _server_time_ns(self, call: Call) -> int:
         name = f"probe,{secrets.token_hex(8)}"
-
-        def stamp(fd: int) -> float:
-            file = os.open(name, _CREATE, 0o640, dir_fd=fd)
-            try:
-                return os.fstat(file).st_mtime
-            finally:
-                os.close(file)
-
         try:
-            return self._opened.inside((_UPLOADS,), stamp)
+            with self._tree(call).created((_UPLOADS,), name) as file:
+                return file.status().mtime_ns
         finally:
             self._discard((_UPLOADS,), name)
 
 
-def _fill(fd: int, body: Body, call: Call) -> int:
-    """Write all of the body to `fd`, make it durable and close it; returns the bytes written."""
-    try:
-        with CheckedReader(body, call) as reader:
-            while data := reader.read(CHUNK):
-                view = memoryview(data)
+class Upload(NamedTuple):
+    """A file that has all its bytes and not yet its name; `ours` is what it is."""
+
+    tree: Tree
+    folder: tuple[str, ...]
+    name: str
+    ours: Status
+
+
+def _fill(file: File, body: Body, call: Call) -> Status:
+    """Write all of the body, make it durable, and tell what file it is."""
+    with CheckedReader(body, call) as reader:
+        while data := reader.read(CHUNK):
+            view = memoryview(data)
+            with _unless_swept():
                 while view:
-                    view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    return body.size
+                    view = view[file.write(view) :]
+    with _unless_swept():
+        file.sync()
+        return file.status()
 
 
-def _link(source: int, name: str, target: int, final: str, ours: os.stat_result) -> None:
+@contextmanager
+def _unless_swept() -> Iterator[None]:
+    """A server forgets the handle of a file that was removed; a kernel keeps the file until its close."""
     try:
-        os.link(name, final, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-    except FileExistsError as error:
-        there = os.stat(final, dir_fd=target, follow_symlinks=False)
-        if stat.S_ISDIR(there.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
-        if os.path.samestat(ours, there):
-            return  # an NFS client that lost the answer sent the request again and finds its own link
-        raise Conflict("an object of this key exists") from error
+        yield
+    except OSError as error:
+        if error.errno in _GONE:
+            raise Unavailable(_ABORTED, outcome=Outcome.NOT_APPLIED) from error
+        raise
+
+
+def _link(upload: Upload, target: Folder, final: str) -> None:
+    with upload.tree.directory(upload.folder) as source:
+        try:
+            source.link(upload.name, target, final)
+        except FileExistsError as error:
+            there = target.status(final)
+            if there.is_directory:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
+            if there.inode != upload.ours.inode:
+                raise Conflict("an object of this key exists") from error
+            # A client that lost the answer sent the request again and finds its own link.
+    target.sync()
+
+
+def _replace(upload: Upload, target: Folder, final: str) -> None:
+    with upload.tree.directory(upload.folder) as source:
+        source.replace(upload.name, target, final)
+    target.sync()
+
+
+def _is_at(upload: Upload, parts: tuple[str, ...]) -> bool:
+    status = _status(upload.tree, parts)
+    return status is not None and status.inode == upload.ours.inode
+
+
+def _status(tree: Tree, parts: tuple[str, ...]) -> Status | None:
+    """Return the status of an object's file, or None where there is none."""
+    try:
+        with tree.directory(parts[:-1]) as folder:
+            status = folder.status(parts[-1])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if status.is_file else None
 
 
 def _upload_place(key: str) -> tuple[tuple[str, ...], str]:
@@ -344,6 +417,6 @@ def _stored(found: Found) -> StoredObject:
     status = found.status
     return StoredObject(
         key=found.path,
-        size=status.st_size,
-        etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
+        size=status.size,
+        etag=f"{status.inode:x}-{status.mtime_ns:x}-{status.size:x}",
     )

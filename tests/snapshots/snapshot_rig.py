@@ -66,7 +66,7 @@ class Damaging(NfsDriver):
         """Store, then damage."""
         stored = super().put(key, *args, **kwargs)
         if self.damage and key.endswith(".zip"):
-            flip(self.options.path / key)
+            flip(self.directory / key)
         return stored
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.http_server import DropConnection
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from real_nfs import RealNfs
 from real_swift import RealSwift
 
 MIB = 1024 * 1024
@@ -141,6 +143,7 @@ class Store:
         options: what `driver` was made with.
         faults: None where there is no HTTP.
         again: opens another driver on the same place, with other options if wanted.
+        root: where its files lie on this machine; None where they are none.
     """
 
     kind: str
@@ -150,6 +153,7 @@ class Store:
     faults: Faults | None
     again: Callable[..., ImageStoreDriver[Any]]
     simulator: Any = None
+    root: Path | None = None
 
 
 @pytest.fixture
@@ -193,15 +197,46 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySwi
         yield server
 
 
+def files_in(root: Path) -> list[str]:
+    """Return all that lies in a directory."""
+    found = (Path(folder, name) for folder, _, files in os.walk(root) for name in files)
+    return sorted(str(path.relative_to(root)) for path in found)
+
+
 @pytest.fixture
 def nfs_store(tmp_path: Path) -> Iterator[Store]:
     """A directory."""
+    yield from _files_store({"path": str(tmp_path)}, tmp_path)
 
-    def names() -> list[str]:
-        found = (Path(folder, name) for folder, _, files in os.walk(tmp_path) for name in files)
-        return sorted(str(path.relative_to(tmp_path)) for path in found)
 
-    yield from _opened("nfs", NfsDriver, {"path": str(tmp_path)}, names)
+@pytest.fixture(scope="session")
+def real_nfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNfs]:
+    """An NFS server."""
+    with RealNfs(tmp_path_factory.mktemp("real-nfs")) as server:
+        yield server
+
+
+@pytest.fixture
+def real_nfs_store(real_nfs: RealNfs) -> Iterator[Store]:
+    """Its export, over NFSv3, emptied before."""
+    yield from _real_nfs_store(real_nfs, 3)
+
+
+@pytest.fixture
+def real_nfs4_store(real_nfs: RealNfs) -> Iterator[Store]:
+    """The same export over NFSv4."""
+    yield from _real_nfs_store(real_nfs, 4)
+
+
+def _real_nfs_store(server: RealNfs, version: int) -> Iterator[Store]:
+    for path in server.export.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    yield from _files_store({"url": server.url(version)}, server.export)
+
+
+def _files_store(options: dict[str, Any], root: Path) -> Iterator[Store]:
+    for opened in _opened("nfs", NfsDriver, options, lambda: files_in(root)):
+        yield replace(opened, root=root)
 
 
 @pytest.fixture
@@ -292,16 +327,24 @@ def real_s3_store(real_swift: RealSwift) -> Iterator[Store]:
 
 
 _REAL = [pytest.param(kind, marks=pytest.mark.real) for kind in ("real_s3", "real_swift")]
+_REAL_NFS = [pytest.param(kind, marks=pytest.mark.real(root=True)) for kind in ("real_nfs", "real_nfs4")]
 
 
-@pytest.fixture(params=["nfs", "s3", "swift", *_REAL])
+@pytest.fixture(params=["nfs", "s3", "swift", *_REAL_NFS, *_REAL])
 def store(request: pytest.FixtureRequest) -> Store:
-    """Each of the three, the two that speak HTTP also as real servers."""
+    """Each of the three, also as real servers."""
     found: Store = request.getfixturevalue(f"{request.param}_store")
     return found
 
 
-@pytest.fixture(params=["nfs", "s3", "swift"])
+@pytest.fixture(params=["nfs", *_REAL_NFS])
+def files(request: pytest.FixtureRequest) -> Store:
+    """Each way to files."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+@pytest.fixture(params=["nfs", "s3", "swift", *_REAL_NFS])
 def atomic(request: pytest.FixtureRequest) -> Store:
     """Each that looks at a condition when it commits."""
     found: Store = request.getfixturevalue(f"{request.param}_store")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import resource
 import signal
@@ -45,9 +46,8 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 _PUT = """
-import hashlib, io, sys
-from pathlib import Path
-from bollard.core.spi import Body, Call
+import hashlib, io, json, sys
+from bollard.core.spi import Body, Call, parse_options
 from bollard.drivers.secondary.nfs import NfsDriver, NfsOptions
 
 class Stops(io.BytesIO):
@@ -59,18 +59,24 @@ class Stops(io.BytesIO):
         return data
 
 data = bytes(3_000_000)
-driver = NfsDriver(NfsOptions(path=Path(sys.argv[1])))
+driver = NfsDriver(parse_options(NfsOptions, json.loads(sys.argv[1])))
 driver.open(Call())
 body = Body(size=len(data), sha256=hashlib.sha256(data).hexdigest(), open=lambda: Stops(data))
 driver.put(sys.argv[2], body, Call())
 """
 
 
+def root_of(store: Store) -> Path:
+    """Where the files of a store are on this machine."""
+    assert store.root is not None
+    return store.root
+
+
 @pytest.fixture
-def killed(nfs_store: Store) -> str:
+def killed(files: Store) -> str:
     """A key whose put was killed with SIGKILL in the middle of its bytes."""
     key = "v1/vol-1/" + "long" * 60 + "/part.zip"
-    command = [sys.executable, "-c", _PUT, nfs_store.options["path"], key]
+    command = [sys.executable, "-c", _PUT, json.dumps(files.options), key]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline().strip() == b"in the middle"
@@ -79,23 +85,23 @@ def killed(nfs_store: Store) -> str:
     return key
 
 
-def test_kill_9_leaves_only_what_abort_uploads_finds(nfs_store: Store, killed: str, call: Call) -> None:
+def test_kill_9_leaves_only_what_abort_uploads_finds(files: Store, killed: str, call: Call) -> None:
     """[store.atomic] Nothing is visible; the leftover is found by its key's prefix and its age only."""
-    assert len(nfs_store.names()) == 1
-    assert not nfs_store.driver.list("", call).items
+    assert len(files.names()) == 1
+    assert not files.driver.list("", call).items
     with pytest.raises(NotFound):
-        nfs_store.driver.head(killed, call)
-    assert nfs_store.driver.abort_uploads("v1/vol-2/", call, older_than=0) == 0
-    assert nfs_store.driver.abort_uploads("v1/", call, older_than=3600) == 0
-    assert nfs_store.driver.abort_uploads(killed[:-3], call, older_than=0) == 1
-    assert not nfs_store.names()
-    assert [p.name for p in Path(nfs_store.options["path"]).rglob("*")] == [".bollard-tmp"]
+        files.driver.head(killed, call)
+    assert files.driver.abort_uploads("v1/vol-2/", call, older_than=0) == 0
+    assert files.driver.abort_uploads("v1/", call, older_than=3600) == 0
+    assert files.driver.abort_uploads(killed[:-3], call, older_than=0) == 1
+    assert not files.names()
+    assert [p.name for p in root_of(files).rglob("*")] == [".bollard-tmp"]
 
 
-def test_the_put_after_a_kill_succeeds(nfs_store: Store, killed: str, call: Call) -> None:
+def test_the_put_after_a_kill_succeeds(files: Store, killed: str, call: Call) -> None:
     """A leftover is in nobody's way."""
-    nfs_store.driver.put(killed, Body.of(b"second try"), call, if_absent=True)
-    assert b"".join(nfs_store.driver.get(killed, call)) == b"second try"
+    files.driver.put(killed, Body.of(b"second try"), call, if_absent=True)
+    assert b"".join(files.driver.get(killed, call)) == b"second try"
 
 
 @given(key=st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=300))
@@ -106,16 +112,14 @@ def test_uploads_name_their_key(key: str) -> None:
     assert all(len(os.fsencode(part)) <= 255 for part in (*folder, name))
 
 
-def test_links_are_never_followed(
-    nfs_store: Store, tmp_path_factory: pytest.TempPathFactory, call: Call
-) -> None:
+def test_links_are_never_followed(files: Store, tmp_path_factory: pytest.TempPathFactory, call: Call) -> None:
     """A symbolic link in the export, to a directory or a file, leads no operation out of it."""
     outside = tmp_path_factory.mktemp("outside")
     (outside / "secret").write_bytes(b"not yours")
-    root = Path(nfs_store.options["path"])
+    root = root_of(files)
     (root / "dir").symlink_to(outside)
     (root / "file").symlink_to(outside / "secret")
-    driver = nfs_store.driver
+    driver = files.driver
     for key in ("dir/secret", "file"):
         with pytest.raises(NotFound):
             list(driver.get(key, call))
@@ -132,9 +136,9 @@ def test_links_are_never_followed(
     assert (outside / "secret").read_bytes() == b"not yours"
 
 
-def test_foreign_files_are_no_objects(nfs_store: Store, call: Call) -> None:
+def test_foreign_files_are_no_objects(files: Store, call: Call) -> None:
     """Pipes, deleted open files of NFS clients, snapshot directories and odd names stay out of listings."""
-    root = Path(nfs_store.options["path"])
+    root = root_of(files)
     os.mkfifo(root / "pipe")
     (root / ".nfs000000000000beef00000001").touch()
     (root / ".snapshot").mkdir()
@@ -142,56 +146,56 @@ def test_foreign_files_are_no_objects(nfs_store: Store, call: Call) -> None:
     (root / "new\nline").touch()
     Path(os.fsdecode(os.fsencode(root) + b"/not-utf8-\xff")).touch()
     (root / "mine").write_bytes(b"x")
-    assert [o.key for o in nfs_store.driver.list("", call).items] == ["mine"]
+    assert [o.key for o in files.driver.list("", call).items] == ["mine"]
     with pytest.raises(NotFound):
-        list(nfs_store.driver.get("pipe", call))
+        list(files.driver.get("pipe", call))
 
 
-def test_a_key_cannot_be_file_and_directory(nfs_store: Store, call: Call) -> None:
+def test_a_key_cannot_be_file_and_directory(files: Store, call: Call) -> None:
     """Unlike S3, a file system cannot hold both `a` and `a/b`: told as InvalidArgument, nothing changes."""
-    nfs_store.driver.put("a/b", Body.of(b"x"), call)
+    files.driver.put("a/b", Body.of(b"x"), call)
     for if_absent in (True, False):
         with pytest.raises(InvalidArgument):
-            nfs_store.driver.put("a", Body.of(b"y"), call, if_absent=if_absent)
+            files.driver.put("a", Body.of(b"y"), call, if_absent=if_absent)
         with pytest.raises(InvalidArgument):
-            nfs_store.driver.put("a/b/c", Body.of(b"y"), call, if_absent=if_absent)
-    assert nfs_store.names() == ["a/b"]
+            files.driver.put("a/b/c", Body.of(b"y"), call, if_absent=if_absent)
+    assert files.names() == ["a/b"]
 
 
-def test_puts_and_prunes_race_without_loss(nfs_store: Store, call: Call) -> None:
+def test_puts_and_prunes_race_without_loss(files: Store, call: Call) -> None:
     """A delete that empties a directory never takes away the one that a put is about to use."""
     stop = threading.Event()
 
     def churn() -> None:
         while not stop.is_set():
-            nfs_store.driver.put("deep/er/a", Body.of(b"a"), call)
-            nfs_store.driver.delete("deep/er/a", call)
+            files.driver.put("deep/er/a", Body.of(b"a"), call)
+            files.driver.delete("deep/er/a", call)
 
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(churn)
         try:
             for n in range(40):
-                nfs_store.driver.put(f"deep/er/b{n}", Body.of(b"b"), call)
-                assert nfs_store.driver.head(f"deep/er/b{n}", call).size == 1
-                nfs_store.driver.delete(f"deep/er/b{n}", call)
+                files.driver.put(f"deep/er/b{n}", Body.of(b"b"), call)
+                assert files.driver.head(f"deep/er/b{n}", call).size == 1
+                files.driver.delete(f"deep/er/b{n}", call)
         finally:
             stop.set()
         busy.result(30)
-    assert not nfs_store.names()
+    assert not files.names()
 
 
-def test_an_upload_that_was_swept_is_told(nfs_store: Store, call: Call) -> None:
+def test_an_upload_that_was_swept_is_told(files: Store, call: Call) -> None:
     """A put whose upload was aborted under it fails as Unavailable and shows nothing."""
 
     class Swept(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            nfs_store.driver.abort_uploads("", call, older_than=0)
+            files.driver.abort_uploads("", call, older_than=0)
             return super().read(size)
 
     body = Body(size=3, sha256=hashlib.sha256(b"abc").hexdigest(), open=lambda: Swept(b"abc"))
     with pytest.raises(Unavailable, match="aborted"):
-        nfs_store.driver.put("a/k", body, call)
-    assert not nfs_store.names()
+        files.driver.put("a/k", body, call)
+    assert not files.names()
 
 
 def test_a_repeated_link_finds_itself(nfs_store: Store, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,11 +349,11 @@ def test_errors_of_the_server_are_typed() -> None:
 
 
 def test_age_is_told_by_the_server(
-    nfs_store: Store, killed: str, call: Call, monkeypatch: pytest.MonkeyPatch
+    files: Store, killed: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host whose clock is a day ahead does not abort what others are writing."""
     monkeypatch.setattr(time, "time", lambda: 4_000_000_000.0)
-    assert nfs_store.driver.abort_uploads("", call, older_than=3600) == 0
-    upload = next(Path(nfs_store.options["path"], ".bollard-tmp").rglob("*,*"))
+    assert files.driver.abort_uploads("", call, older_than=3600) == 0
+    upload = next((root_of(files) / ".bollard-tmp").rglob("*,*"))
     os.utime(upload, (1, 1))
-    assert nfs_store.driver.abort_uploads(killed, call, older_than=3600) == 1
+    assert files.driver.abort_uploads(killed, call, older_than=3600) == 1

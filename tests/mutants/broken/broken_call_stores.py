@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,7 +27,7 @@ class AppendsPieces(NfsDriver):
     """An object grows under its own name, piece by piece, each appended as it comes."""
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
-        path = self.options.path / key
+        path = self.directory / key
         path.parent.mkdir(parents=True, exist_ok=True)
         if if_absent and path.exists():
             raise Conflict(f"{key} exists")
@@ -57,8 +56,7 @@ class MovesLeftoversAside(NfsDriver):
         if not self.aside or name.startswith("probe,"):
             super()._discard(folder, name)
             return
-        with self._opened.directory(folder) as fd:
-            os.rename(name, f"{name}0", src_dir_fd=fd, dst_dir_fd=fd)
+        self.directory.joinpath(*folder, name).rename(self.directory.joinpath(*folder, f"{name}0"))
 
 
 class _OneTry(S3Driver):

@@ -347,13 +347,13 @@ class CloseUnmounts(NfsDriver):
         self._mark.touch()
 
     def close(self) -> None:
-        if self._tree is not None:
+        if self._root is not None:
             self._mark.unlink(missing_ok=True)
         super().close()
 
     @property
     def _mark(self) -> Path:
-        return self.options.path.with_name("mounted")
+        return self.directory.with_name("mounted")
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         if not self._mark.exists():

@@ -28,7 +28,7 @@ class _Direct(NfsDriver):
     """Writes and reads files by path, as a script would."""
 
     def _file(self, key: str) -> Path:
-        return self.options.path / key
+        return self.directory / key
 
     def _write(self, key: str, data: bytes) -> StoredObject:
         path = self._file(key)
@@ -101,12 +101,10 @@ class PutLoadsTheBody(_Direct):
 class UploadsAreLeft(_Direct):
     """An upload that fails stays where it is, and one that succeeds leaves a link to it."""
 
-    def _publish(
-        self, folder: tuple[str, ...], name: str, parts: tuple[str, ...], *, if_absent: bool
-    ) -> None:
-        with self._opened.directory(folder) as fd:
-            os.link(name, f"{name}0", src_dir_fd=fd, dst_dir_fd=fd)
-        super()._publish(folder, name, parts, if_absent=if_absent)
+    def _publish(self, upload: nfs.Upload, parts: tuple[str, ...], *, if_absent: bool) -> None:
+        with upload.tree.directory(upload.folder) as folder:
+            folder.link(upload.name, folder, f"{upload.name}0")
+        super()._publish(upload, parts, if_absent=if_absent)
 
     def _discard(self, folder: tuple[str, ...], name: str) -> None:
         return
@@ -208,7 +206,7 @@ class ReadsLeaveFilesOpen(NfsDriver):
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         super().head(key, call)
-        _open.append((self.options.path / key).open("rb"))
+        _open.append((self.directory / key).open("rb"))
         return super().get(key, call, offset=offset, length=length)
 
 
@@ -331,7 +329,7 @@ class MakesItsPlace(NfsDriver):
     """A directory that does not exist is made."""
 
     def open(self, call: Call) -> None:
-        self.options.path.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         super().open(call)
 
 
@@ -404,13 +402,16 @@ class GoesOnAfterAnAbort(NfsDriver):
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
         folder, name = nfs._upload_place(key)
-        path = self.options.path.joinpath(*folder, name)
+        path = self.directory.joinpath(*folder, name)
         with body.open() as reader:
             while data := reader.read(1 << 20):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab") as file:
                     file.write(data)
-        self._publish(folder, name, tuple(key.split("/")), if_absent=if_absent)
+        tree = self._tree(call)
+        with tree.directory(folder) as inside:
+            upload = nfs.Upload(tree, folder, name, inside.status(name))
+        self._publish(upload, tuple(key.split("/")), if_absent=if_absent)
         return StoredObject(key=key, size=body.size)
 
 
@@ -449,7 +450,7 @@ class ListsWithoutTheNewest(NfsDriver):
         return Page(items=[s for s in page.items if self._written(s) < newest], after=page.after)
 
     def _written(self, stored: StoredObject) -> int:
-        return (self.options.path / stored.key).stat().st_mtime_ns
+        return (self.directory / stored.key).stat().st_mtime_ns
 
 
 class FilesForEverybody(_Direct):

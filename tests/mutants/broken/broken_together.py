@@ -134,7 +134,7 @@ class TemporaryNameOfTheKey(_ByPath):
     """The file that a put writes has the key's name and ".part": two puts write one file."""
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
-        path = self.options.path / key
+        path = self.directory / key
         partial = path.with_name(f"{path.name}.part")
         self._fill(partial, body, call)
         try:
@@ -148,7 +148,7 @@ class WritesOverTheObject(_ByPath):
     """A put writes over the object that readers have open."""
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
-        self._fill(self.options.path / key, body, call)
+        self._fill(self.directory / key, body, call)
         return StoredObject(key=key, size=body.size)
 
 
@@ -156,6 +156,6 @@ class KeepsTheOldObject(NfsDriver):
     """A key that is there is not written again, whatever the bytes."""
 
     def put(self, key: str, body: Body, call: Call, *, if_absent: bool = False) -> StoredObject:
-        if if_absent or not (self.options.path / key).exists():
+        if if_absent or not (self.directory / key).exists():
             return super().put(key, body, call, if_absent=if_absent)
         return StoredObject(key=key, size=body.size)
