@@ -10,9 +10,10 @@ import typer
 from rich.markup import escape
 
 from ..core.archive import Level, Manifest, Report
+from ..core.dataplane.foreign import ImageFormat
 from ..core.pool import Pool
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
-from ..core.spi import Call, Capability, DiskFormat
+from ..core.spi import Call, Capability
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
 from .context import LONGEST, JsonFlag, PoolName, StoreName
@@ -21,12 +22,20 @@ from .jobs import job as _job
 from .jobs import known as _known
 from .jobs import open_archive as _archive
 from .output import err, out, print_json, show, show_rows, size_text
+from .sizes import Range
 
 app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
 
 VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
-FormatOption = Annotated[DiskFormat, typer.Option("--format", help="Format of the file; never guessed.")]
+FormatOption = Annotated[
+    ImageFormat, typer.Option("--format", help="Format of the file, never guessed; vpc is VHD.")
+]
+
+
+RangeOption = Annotated[
+    str, typer.Option("--range", metavar="OFFSET:LENGTH", help="Only these bytes, such as 1GiB:64MiB.")
+]
 
 
 @app.command()
@@ -168,17 +177,26 @@ def restore(
     ctx: typer.Context,
     volume: VolumeArg,
     snapshot: SnapshotArg,
-    target: Annotated[str, typer.Argument(help="Id of the new volume.")],
+    target: Annotated[str, typer.Argument(help="Id of the new volume; with --range of one that exists.")],
     pool: PoolName = "",
     store: StoreName = "",
+    only: RangeOption = "",
     name: Annotated[str, typer.Option(help="What people call the new volume.")] = "",
     json: JsonFlag = False,
 ) -> None:
-    """Restore an archived snapshot into a new volume on any pool; every byte is checked."""
+    """Restore an archived snapshot into a new volume on any pool; every byte is checked.
+
+    With --range: overwrite these bytes of a detached volume with what the snapshot has there.
+    """
+    window = Range(only) if only else None
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
         service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
         with _job(ctx, f"restoring to {target}", json) as call:
-            made = service.restore(VolumeId(volume), SnapshotId(snapshot), VolumeId(target), call, name=name)
+            what = VolumeId(volume), SnapshotId(snapshot), VolumeId(target), call
+            if window is None:
+                made = service.restore(*what, name=name)
+            else:
+                made = service.restore_range(*what, offset=window[0], length=window[1])
     show({"volume": made.id, "size": made.size, "identity": made.identity}, as_json=json, title="restored")
 
 
@@ -225,14 +243,18 @@ def export_snapshot(
     volume: VolumeArg,
     snapshot: SnapshotArg,
     path: Annotated[Path, typer.Argument(help="The new file.", dir_okay=False)],
-    disk_format: FormatOption = "qcow2",
+    image_format: FormatOption = "qcow2",
+    only: RangeOption = "",
     store: StoreName = "",
     json: JsonFlag = False,
 ) -> None:
-    """Write an archived snapshot to a new image file."""
+    """Write an archived snapshot, or a range of it, to a new image file."""
+    window = Range(only) if only else None
     with _archive(ctx, store) as archive, _job(ctx, f"exporting to {path.name}", json) as call:
-        manifest = export_image(archive, VolumeId(volume), SnapshotId(snapshot), path, disk_format, call)
-    show({"file": str(path), "size": manifest.size}, as_json=json, title="exported")
+        what = VolumeId(volume), SnapshotId(snapshot)
+        manifest = export_image(archive, *what, path, image_format, call, window=window)
+    size = window[1] if window else manifest.size
+    show({"file": str(path), "size": size}, as_json=json, title="exported")
 
 
 @app.command("import")
@@ -241,11 +263,11 @@ def import_snapshot(
     path: Annotated[Path, typer.Argument(help="The image file.", exists=True, dir_okay=False)],
     volume: VolumeArg,
     snapshot: SnapshotArg,
-    disk_format: FormatOption = "qcow2",
+    image_format: FormatOption = "qcow2",
     store: StoreName = "",
     json: JsonFlag = False,
 ) -> None:
     """Archive an existing image file as a snapshot."""
     with _archive(ctx, store) as archive, _job(ctx, f"importing {path.name}", json) as call:
-        manifest = import_image(archive, path, disk_format, VolumeId(volume), SnapshotId(snapshot), call)
+        manifest = import_image(archive, path, image_format, VolumeId(volume), SnapshotId(snapshot), call)
     show(_describe(manifest, json), as_json=json, title="imported")

@@ -18,3 +18,11 @@ def Size(text: str | int) -> int:  # noqa: N802 - Typer shows the parser's name 
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size: write bytes or 512MiB, 10GiB, 1TiB")
     return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def Range(text: str) -> tuple[int, int]:  # noqa: N802 - as above
+    """Return offset and length in bytes from "1GiB:64MiB"."""
+    offset, colon, length = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"{text!r} is no range: write OFFSET:LENGTH, such as 1GiB:64MiB")
+    return Size(offset), Size(length)

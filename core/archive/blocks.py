@@ -42,7 +42,6 @@ T = TypeVar("T")
 
 # At most 2 frames of each of 8 layers per 4 MiB: what a single read makes us hold beside the cache.
 _STEP = 2 * MAX_FRAME
-_AHEAD = 4 * MAX_FRAME
 # An index of a 64 MiB window takes 40 KiB and its frames' names; 256 of them span 16 GiB.
 _INDICES = 256
 _CANCEL_SECONDS = 0.5  # until a read that waits for the store sees that it is cancelled
@@ -56,15 +55,17 @@ class ReadOptions:
         cache: bytes of checked data that are kept.
         workers: requests to the store at a time.
         timeout: seconds that one read may take; then it fails, and may be repeated.
+        read_ahead: bytes behind a sequential read that are asked for before somebody wants them.
     """
 
     cache: int = 256 * 1024**2
     workers: int = 8
     timeout: float = 60.0
+    read_ahead: int = 4 * MAX_FRAME
 
     def __post_init__(self) -> None:
-        if self.cache < 0 or self.workers < 1 or self.timeout <= 0:
-            raise InvalidArgument("cache must not be negative; workers and timeout must be positive")
+        if min(self.cache, self.read_ahead) < 0 or self.workers < 1 or self.timeout <= 0:
+            raise InvalidArgument("cache, read_ahead must not be negative; workers, timeout must be positive")
 
 
 class ArchiveSource:
@@ -138,7 +139,7 @@ class ArchiveSource:
         call = self._reader.call()
         end = offset + len(buffer)
         if offset == self._expected:
-            self._reader.prefetch(end, min(end + _AHEAD, self.size))
+            self._reader.prefetch(end, min(end + self._reader.options.read_ahead, self.size))
         self._expected = end
         for start in range(offset, end, _STEP):
             stop = min(start + _STEP, end)
@@ -155,7 +156,7 @@ class _Reader:
     def __init__(self, store: Store, manifest: Manifest, options: ReadOptions) -> None:
         self.manifest = manifest
         self._store = store
-        self._options = options
+        self.options = options
         self._windows = {window.offset: window for window in manifest.windows}
         self.cancel = threading.Event()
         self._users = 1
@@ -183,7 +184,7 @@ class _Reader:
 
     def call(self) -> Call:
         """Return the call of one read."""
-        return replace(Call.within(self._options.timeout), cancel=self.cancel)
+        return replace(Call.within(self.options.timeout), cancel=self.cancel)
 
     def extents(self, start: int, end: int) -> Iterator[Extent]:
         """Yield extents of `start` to `end`, not merged."""

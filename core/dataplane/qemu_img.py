@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,18 @@ from ..spi.errors import (
     Unsupported,
 )
 from ..spi.location import DiskFormat
+from .foreign import ImageFormat
 
 _POLL = 0.1  # seconds until a cancelled call is noticed
 _GRACE = 1.0  # seconds for a killed process to vanish; on a hung NFS server it stays until that returns
 _LONGEST = 500  # characters of what it said
+
+_CREATE: Mapping[ImageFormat, Sequence[str]] = {
+    # v3 ("compat 1.1"): v2 has neither zero clusters nor bitmaps.
+    "qcow2": ["-o", "compat=1.1"],
+    # Else the size is rounded up to what cylinders, heads and sectors can say.
+    "vpc": ["-o", "force_size=on"],
+}
 
 # The first that fits; an outcome of its own where the images were not even opened.
 _WORDS: Sequence[tuple[str, type[StorageError], Outcome | None]] = (
@@ -48,6 +56,8 @@ _WORDS: Sequence[tuple[str, type[StorageError], Outcome | None]] = (
     ("No space left", OutOfCapacity, None),
     ("Disk quota exceeded", OutOfCapacity, None),
     ("File too large", LimitExceeded, None),
+    ("size is too large", LimitExceeded, Outcome.NOT_APPLIED),
+    ("too large for", LimitExceeded, Outcome.NOT_APPLIED),
     ("Input/output error", Unavailable, None),
     ("Stale file handle", Unavailable, None),
 )
@@ -134,7 +144,7 @@ def create_image(
     size: int,
     call: Call,
     *,
-    image_format: DiskFormat = "qcow2",
+    image_format: ImageFormat = "qcow2",
     backing: str = "",
     backing_format: DiskFormat = "qcow2",
 ) -> None:
@@ -144,8 +154,7 @@ def create_image(
         backing: name of the file below, of `backing_format`, as it is to stand in the header; not opened.
     """
     below = ["-u", "-b", backing, "-F", backing_format] if backing else []
-    # v3 ("compat 1.1"): v2 has neither zero clusters nor bitmaps.
-    options = ["-o", "compat=1.1"] if image_format == "qcow2" else []
+    options = _CREATE.get(image_format, ())
     run_qemu_img(
         ["create", "-q", "-f", image_format, *options, *below, str(path.absolute()), str(size)], call
     )

@@ -32,6 +32,7 @@ from ..archive import Archive, CreateOptions, Level, Manifest
 from ..archive.canonical import time_text
 from ..archive.create import Copier
 from ..dataplane import BlockSource, merge
+from ..dataplane.slice import SinkSlice
 from ..pool import Pool
 from ..spi import (
     Call,
@@ -50,8 +51,12 @@ from ..spi import (
 )
 from ..steps import step
 from .origin import origin_of
+from .ranges import copy_range
 
 _log = logging.getLogger("bollard.snapshots")
+
+SECTOR = 512
+"""Bytes that disks are written in at least."""
 
 Spread = Callable[[Pool, SnapshotId, VolumeId | None], Copier]
 """Given the pool, the snapshot and its clone as `Mover.sharing_snapshot` yields it."""
@@ -315,6 +320,34 @@ class VolumeSnapshots:
             with self.mover.writing_volume(self.pool, target) as sink:
                 self.archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
         return made
+
+    def restore_range(
+        self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        target: VolumeId,
+        call: Call,
+        *,
+        offset: int,
+        length: int,
+    ) -> Volume:
+        """Overwrite a range of an existing volume with what an archived snapshot has there; may be repeated.
+
+        The volume must be detached. What is around the range stays; only the range is fetched.
+
+        Raises:
+            NotFound: no such volume or snapshot.
+            InvalidArgument: the range leaves the snapshot or the volume, or is not made of whole sectors.
+            DataLoss: a part is damaged; what was written before was right.
+        """
+        if offset % SECTOR or length % SECTOR:
+            raise InvalidArgument(f"a range must begin and end at a multiple of {SECTOR} bytes")
+        self.mover.sweep_pool(self.pool)  # as in `restore`
+        found = self.pool.volumes.get(target, step(call))
+        with self.mover.unlimited(self.pool, target), self.mover.writing_volume(self.pool, target) as sink:
+            part = SinkSlice(sink, offset, length)
+            copy_range(self.archive, volume, snapshot, part, call, offset=offset, length=length)
+        return found
 
     def _exists(self, volume: VolumeId, call: Call) -> bool:
         try:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bollard.core.archive import Archive, ArchiveSource, CreateOptions, ReadOptions
+from bollard.core.snapshots.ranges import copy_range
 from bollard.core.spi import Call, DataLoss, DeadlineExceeded, ExtentKind, InvalidArgument, Unavailable
+from bollard.transfer_objects.ids import SnapshotId, VolumeId
 
 MIB = 1024**2
 SIZE = 10_000  # bytes: the last window and the last granule are short
@@ -140,6 +142,16 @@ def test_clones_share_what_was_fetched(memory, disk, source):
         assert found == [expected] * 8
     assert len(memory.calls) <= 4  # one frame and its window, and what was read ahead by some
     assert read(source, 10 * MIB, 512) == disk.data[10 * MIB : 10 * MIB + 512]
+
+
+def test_a_range_is_all_that_is_fetched(kit, memory, disk):
+    """Copying 1 MiB of 32 fetches the frames that hold it, and the ends of their part; nothing ahead."""
+    sink = kit.Ram(b"\xee" * MIB)
+    memory.calls.clear()
+    archive = Archive(memory)
+    copy_range(archive, VolumeId("v"), SnapshotId("s"), sink, Call(), offset=3 * MIB + 512 * 1024, length=MIB)
+    assert sink.data == disk.data[3 * MIB + 512 * 1024 :][:MIB]
+    assert len(memory.calls) <= 1 + 2 + 2  # the manifest, the part's end, two frames of 4 MiB
 
 
 def test_a_range_outside_is_refused(source):
