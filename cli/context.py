@@ -48,13 +48,13 @@ def config(ctx: typer.Context) -> Config:
 def pool(ctx: typer.Context, name: str) -> Pool:
     """Open a pool of the configuration; use it in a `with` block."""
     backend = config(ctx).pool(name)
-    return open_pool(backend.name, backend.driver, backend.options, timeout=LONGEST)
+    return open_pool(backend.name, backend.driver, backend.options, timeout=LONGEST, limits=backend.limits)
 
 
 def store(ctx: typer.Context, name: str) -> Store:
     """Open a store of the configuration; close it."""
     backend = config(ctx).store(name)
-    return open_store(backend.name, backend.driver, backend.options)
+    return open_store(backend.name, backend.driver, backend.options, limits=backend.limits)
 
 
 def fence(ctx: typer.Context, host: str) -> Fence:

@@ -12,6 +12,10 @@
     driver = "ipmi"
     options = { host = "bmc-7", username = "fence", password = { env = "BMC_PASSWORD" } }
 
+    [stores.nightly.limits]
+    bandwidth = "100MiB"
+    concurrency = 8
+
     [stores.nightly.keep]
     daily = 7
     weekly = 5
@@ -38,11 +42,12 @@ import platformdirs
 
 from ..transfer_objects.errors import did_you_mean
 from .archive.retention import Policy
+from .limits import Limits
 from .spi import InvalidArgument, NotFound
 
 _ENTRY_KEYS = {
-    "pools": {"driver", "options"},
-    "stores": {"driver", "options", "keep"},
+    "pools": {"driver", "options", "limits"},
+    "stores": {"driver", "options", "limits", "keep"},
     "fences": {"driver", "options"},
 }
 _TOP_KEYS = {"pools", "stores", "fences", "default"}
@@ -55,6 +60,7 @@ class Backend:
     name: str
     driver: str
     options: Mapping[str, Any]
+    limits: Limits = Limits()
     keep: Policy | None = None
 
 
@@ -162,6 +168,7 @@ def _backends(path: Path, section: str, raw: Mapping[str, Any]) -> dict[str, Bac
             name=name,
             driver=_text(path, f"{place}.driver", entry["driver"]),
             options=_table(path, f"{place}.options", entry),
+            limits=Limits.parse(_table(path, f"{place}.limits", entry), f"{path}: [{place}.limits]"),
             keep=Policy.parse(keep, f"{path}: [{place}.keep]") if "keep" in entry else None,
         )
     return found

@@ -12,13 +12,14 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import tenacity
 
 from .events import Event, Observer, Phase, ignore
+from .limits import Throttle
 from .locks import ObjectLocks
 from .redact import Redactor
 from .spi import Call, DeadlineExceeded, Internal, Outcome, StorageError
@@ -28,6 +29,7 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 6
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
+_END = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Invoker:
     observe: Observer = ignore
     sleep: Callable[[float], None] = time.sleep
     locks: ObjectLocks = field(default_factory=ObjectLocks)
+    throttle: Throttle = field(default_factory=Throttle)
 
     def run(
         self,
@@ -47,8 +50,12 @@ class Invoker:
         act: Callable[[Call], T],
         *,
         also_lock: tuple[str, ...] = (),
+        local: bool = False,
     ) -> T:
         """Run `act(call)` under the locks of `keys` and `also_lock`, again while it is worth it.
+
+        Args:
+            local: the driver answers from memory, so the call takes none of the slots of the limits.
 
         Raises:
             StorageError: what the driver raised, redacted; anything else that escaped it becomes
@@ -58,23 +65,33 @@ class Invoker:
         trace.tell(Phase.STARTED)
         try:
             with self.locks.holding((*keys, *also_lock), call):
-                result: T = self._retrying(trace, call)(self._attempt, act, call, trace)
+                attempt = self._attempt if local else self._in_slot
+                result: T = self._retrying(trace, call)(attempt, act, call, trace)
         except StorageError as error:
             trace.tell(Phase.FAILED, error.code)
             raise
         trace.tell(Phase.SUCCEEDED)
         return result
 
-    def stream(self, items: Iterator[T]) -> Iterator[T]:
+    def stream(self, items: Iterator[T], call: Call) -> Iterator[T]:
         """Pass on what a driver streams after its call returned; its errors are treated alike.
+
+        The driver counts as called while it makes an item, not while the consumer works on it.
 
         A broken stream is not repeated here: the consumer resumes it at an offset, or starts anew.
         """
         try:
-            yield from items
-            return
+            while True:
+                with self.throttle.slot(call):
+                    item = next(items, _END)
+                if item is _END:
+                    return
+                yield cast("T", item)
         except Exception as error:  # noqa: BLE001 - the edge to foreign code, as in _attempt
             failure = self._typed(error)
+        finally:  # a consumer that has enough gives the connection back now, not when memory is collected
+            if isinstance(items, Generator):
+                items.close()
         raise failure  # out here for the reason given in _attempt
 
     def pause(self, attempt: int, error: StorageError, call: Call) -> None:
@@ -83,6 +100,10 @@ class Invoker:
         if attempt >= MAX_ATTEMPTS or not worth_repeating(error) or _too_late(call, wait):
             raise error
         self.sleep(wait)
+
+    def _in_slot(self, act: Callable[[Call], T], call: Call, trace: _Trace) -> T:
+        with self.throttle.slot(call):
+            return self._attempt(act, call, trace)
 
     def _attempt(self, act: Callable[[Call], T], call: Call, trace: _Trace) -> T:
         try:

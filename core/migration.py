@@ -84,7 +84,7 @@ class VolumeMigration:
                 self.mover.filling_volume(self.target, volume) as new,
                 opened() as content,  # open, and so locked, until the target has taken over
             ):
-                self._fill(old, content, call)
+                self._fill(old, self.source.throttle.source(content, call), call)
                 self._check_again(old, call)
                 new.take_over(self.source, old, with_snapshots=self.drop_snapshots)
         return self.target.volumes.get(volume, step(call))
@@ -123,7 +123,7 @@ class VolumeMigration:
         with self.mover.writing_volume(self.target, old.id) as sink:
             copy(
                 content,
-                sink,
+                self.target.throttle.sink(sink, call),
                 sink_is_zero=True,
                 progress=lambda done, total: call.progress(done, passes * total),
                 cancelled=lambda: _is_over(call),

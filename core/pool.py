@@ -21,6 +21,7 @@ from ..transfer_objects.secret import Secret
 from .checks import check_name
 from .events import Observer, ignore
 from .invoke import Invoker
+from .limits import Limits, Throttle
 from .plugins import load_driver
 from .redact import Redactor, secrets_of
 from .snapshot_client import SnapshotClient
@@ -75,13 +76,17 @@ class Pool:
         observe: Observer = ignore,
         timeout: float = DEFAULT_TIMEOUT,
         sleep: Callable[[float], None] = time.sleep,
+        throttle: Throttle | None = None,
     ) -> None:
         check_name("pool.name", name)
         self.name = name
         self.driver = driver
         self.managed = isinstance(driver, ManagedPrimaryDriver)
         self.timeout = timeout
-        self._invoker = Invoker(redact=Redactor(secrets_of(driver.options)), observe=observe, sleep=sleep)
+        self.throttle = throttle or Throttle()
+        self._invoker = Invoker(
+            redact=Redactor(secrets_of(driver.options)), observe=observe, sleep=sleep, throttle=self.throttle
+        )
         self.info: PoolInfo = self.run("pool.open", (), driver.open)
         self._capabilities = self._effective()
         self.traits: Traits = self.run("pool.traits", (), lambda _: driver.traits())
@@ -107,7 +112,7 @@ class Pool:
 
     def stream(self, items: Iterator[T], call: Call) -> Iterator[T]:
         """Pass on what a driver streams, with its errors typed and redacted."""
-        return self._invoker.stream(items if self._concurrent() else self._one_by_one(items, call))
+        return self._invoker.stream(items if self._concurrent() else self._one_by_one(items, call), call)
 
     def _one_by_one(self, items: Iterator[T], call: Call) -> Iterator[T]:
         """Hold the driver for each step of its stream, but not while the consumer works on the item."""
@@ -175,6 +180,7 @@ def open_pool(
     *,
     observe: Observer = ignore,
     timeout: float = DEFAULT_TIMEOUT,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Pool:
     """Load a primary storage driver by name, validate its options and open the pool.
 
@@ -184,6 +190,7 @@ def open_pool(
         options: see `bollard drivers --options NAME`; secrets as text, {"env": …} or {"file": …}.
         observe: called with an `Event` at each step of each operation.
         timeout: seconds for each operation that is given no call of its own.
+        limits: what this process may use of the pool.
 
     Raises:
         PluginError: the driver cannot be loaded.
@@ -194,7 +201,7 @@ def open_pool(
         raise InvalidArgument(f"driver {driver!r} is not a primary storage driver")
     instance = cls(parse_options(cls.Options, options))
     try:
-        return Pool(name, instance, observe=observe, timeout=timeout)
+        return Pool(name, instance, observe=observe, timeout=timeout, throttle=Throttle(limits))
     except BaseException:
         with suppress(Exception):  # why it did not open matters more
             instance.close()

@@ -14,6 +14,7 @@ from typing import Any, final
 from .checks import check_key, check_name
 from .events import Observer, ignore
 from .invoke import Invoker
+from .limits import Limits, Throttle
 from .plugins import load_driver
 from .redact import Redactor, secrets_of
 from .spi import (
@@ -43,12 +44,16 @@ class Store(ImageStoreDriver[Any]):
         *,
         observe: Observer = ignore,
         sleep: Callable[[float], None] = time.sleep,
+        throttle: Throttle | None = None,
     ) -> None:
         super().__init__(driver.options)
         check_name("store.name", name)
         self.name = name
         self.driver = driver
-        self._invoker = Invoker(redact=Redactor(secrets_of(driver.options)), observe=observe, sleep=sleep)
+        self._throttle = throttle or Throttle()
+        self._invoker = Invoker(
+            redact=Redactor(secrets_of(driver.options)), observe=observe, sleep=sleep, throttle=self._throttle
+        )
 
     def open(self, call: Call) -> None:
         """Connect and check the store."""
@@ -57,7 +62,7 @@ class Store(ImageStoreDriver[Any]):
     def traits(self) -> StoreTraits:
         """Return the store's manners."""
         return self._invoker.run(
-            "store.traits", (), Call.within(DEFAULT_TIMEOUT), lambda _: self.driver.traits()
+            "store.traits", (), Call.within(DEFAULT_TIMEOUT), lambda _: self.driver.traits(), local=True
         )
 
     def probe(self, call: Call) -> Sequence[FoundTrait]:
@@ -70,9 +75,12 @@ class Store(ImageStoreDriver[Any]):
         limit = self.traits().max_object_size
         if body.size > limit:
             raise InvalidArgument(f"object {key!r} has {body.size} bytes, the store takes at most {limit}")
-        return self._invoker.run(
-            "store.put", (), call, lambda c: self.driver.put(key, body, c, if_absent=if_absent)
-        )
+
+        def act(attempt: Call) -> StoredObject:
+            self._throttle.spend(body.size, attempt)
+            return self.driver.put(key, body, attempt, if_absent=if_absent)
+
+        return self._invoker.run("store.put", (), call, act)
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream an object; a broken connection is taken up again where it broke."""
@@ -80,7 +88,8 @@ class Store(ImageStoreDriver[Any]):
         failures = 0
         while True:
             try:
-                for chunk in self._invoker.stream(self._opened(key, call, offset, length)):
+                for chunk in self._invoker.stream(self._opened(key, call, offset, length), call):
+                    self._throttle.spend(len(chunk), call)
                     offset, length = offset + len(chunk), _less(length, len(chunk), key)
                     failures = 0
                     yield chunk
@@ -138,7 +147,14 @@ def _less(length: int | None, taken: int, key: str) -> int | None:
     return None if length is None else length - taken
 
 
-def open_store(name: str, driver: str, options: Mapping[str, Any], *, observe: Observer = ignore) -> Store:
+def open_store(
+    name: str,
+    driver: str,
+    options: Mapping[str, Any],
+    *,
+    observe: Observer = ignore,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Store:
     """Load a secondary store driver by name, validate its options and open the store.
 
     Raises:
@@ -148,7 +164,8 @@ def open_store(name: str, driver: str, options: Mapping[str, Any], *, observe: O
     cls = load_driver(driver)
     if not issubclass(cls, ImageStoreDriver):
         raise InvalidArgument(f"driver {driver!r} is not a secondary store driver")
-    store = Store(name, cls(parse_options(cls.Options, options)), observe=observe)
+    driver_ = cls(parse_options(cls.Options, options))
+    store = Store(name, driver_, observe=observe, throttle=Throttle(limits))
     try:
         store.open(Call.within(DEFAULT_TIMEOUT))
     except BaseException:

@@ -198,7 +198,7 @@ class VolumeSnapshots:
         changed = self._changed(volume, parent, snapshot, call)
         with self._reading(snapshot) as (source, copy):
             return self.archive.create(
-                source,
+                self.pool.throttle.source(source, call),
                 call,
                 volume=volume,
                 snapshot=snapshot,
@@ -318,7 +318,8 @@ class VolumeSnapshots:
         with filled:
             made = self.pool.volumes.create(VolumeSpec(id=target, size=size, name=name), step(call))
             with self.mover.writing_volume(self.pool, target) as sink:
-                self.archive.restore(sink, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
+                slow = self.pool.throttle.sink(sink, call)
+                self.archive.restore(slow, call, volume=volume, snapshot=snapshot, sink_is_zero=fresh)
         return made
 
     def restore_range(
