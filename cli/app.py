@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +32,15 @@ from . import (
 from .context import Settings
 from .output import report
 
+
+class Progress(StrEnum):
+    """How progress is shown."""
+
+    BAR = "bar"
+    JSON = "json"
+    NONE = "none"
+
+
 app = typer.Typer(
     name="bollard",
     help="The storage data plane of VM clouds: drivers, snapshots, archive, simulators, conformance.",
@@ -45,9 +56,17 @@ def root(
         Path | None, typer.Option(help="Configuration file (default: $BOLLARD_CONFIG or the user's own).")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+    progress: Annotated[
+        Progress, typer.Option(help="How progress is shown; json: one object per line on standard error.")
+    ] = Progress.BAR,
+    progress_fd: Annotated[
+        int, typer.Option(min=2, help="Write the JSON lines to this file descriptor instead.")
+    ] = 2,
 ) -> None:
     """The storage data plane of VM clouds."""
-    ctx.obj = Settings(config=config, quiet=quiet)
+    machine = progress is Progress.JSON
+    stream = (sys.stderr if progress_fd == 2 else os.fdopen(progress_fd, "w")) if machine else None
+    ctx.obj = Settings(config=config, quiet=quiet or progress is Progress.NONE, progress=stream)
 
 
 archive.app.command()(archive_serve.serve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -19,10 +19,11 @@ from ..core.store import Store, open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options that stand before the command."""
+    """The options that stand before the command; `progress` is where JSON lines go, if they are wanted."""
 
     config: Path | None = None
     quiet: bool = False
+    progress: TextIO | None = None
 
 
 # A full of a big volume over a slow link takes a night, not more; without reflinks the qcow2 driver copies

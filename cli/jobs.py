@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -27,9 +29,29 @@ TrustListing = Annotated[
 
 @contextmanager
 def job(ctx: typer.Context, title: str, json: bool, *, steps: bool = False) -> Iterator[Call]:
-    """Yield a call that shows its progress."""
-    with transfer(title, quiet=json or context.settings(ctx).quiet, steps=steps) as progress:
-        yield Call.within(LONGEST, progress=progress)
+    """Yield a call that shows its progress, and that Ctrl-C and SIGTERM cancel."""
+    settings = context.settings(ctx)
+    quiet = json or settings.quiet
+    with transfer(title, quiet=quiet, steps=steps, stream=settings.progress) as progress:
+        call = Call.within(LONGEST, progress=progress)
+        with _cancelled_by_signals(call):
+            yield call
+
+
+@contextmanager
+def _cancelled_by_signals(call: Call) -> Iterator[None]:
+    """Cancel the call before the interrupt goes up: workers that wait for bandwidth end at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        call.cancel.set()
+        signal.default_int_handler(number, frame)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,6 +34,7 @@ from ..core.dataplane.os_errors import error_of
 from ..core.plugins import PluginError
 from ..core.spi import Outcome, StorageError
 from ..core.spi import Progress as ProgressSink
+from .progress import lines
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -120,7 +121,9 @@ def size_text(size: int) -> str:
 
 
 @contextmanager
-def transfer(title: str, *, quiet: bool, steps: bool = False) -> Iterator[ProgressSink]:
+def transfer(
+    title: str, *, quiet: bool, steps: bool = False, stream: TextIO | None = None
+) -> Iterator[ProgressSink]:
     """Show a progress bar on standard error while bytes move; yields what a Call wants.
 
     The bar appears with the first report and goes when the work is done: what is quick, or does not
@@ -128,7 +131,12 @@ def transfer(title: str, *, quiet: bool, steps: bool = False) -> Iterator[Progre
 
     Args:
         steps: steps are counted, not bytes.
+        stream: instead of the bar, JSON lines are written here (see progress.py).
     """
+    if stream is not None:
+        with lines(stream, title, "steps" if steps else "bytes") as writer:
+            yield writer
+        return
     figures = (MofNCompleteColumn(),) if steps else (DownloadColumn(binary_units=True), TransferSpeedColumn())
     bar = Progress(
         TextColumn("{task.description}", markup=False),

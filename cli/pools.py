@@ -9,11 +9,12 @@ import typer
 
 from ..core.migration import VolumeMigration
 from ..core.pool import Pool
-from ..core.spi import Call, Qos, Snapshot, Volume, VolumeSpec
+from ..core.spi import Qos, Snapshot, Volume, VolumeSpec
 from ..transfer_objects.ids import SnapshotId, VolumeId
 from . import context
-from .context import LONGEST, JsonFlag, PoolName
-from .output import out, show, show_rows, size_text, transfer
+from .context import JsonFlag, PoolName
+from .jobs import job
+from .output import out, show, show_rows, size_text
 from .sizes import Size
 
 app = typer.Typer(help="Volumes and snapshots on primary storage.", no_args_is_help=True)
@@ -181,9 +182,8 @@ def migrate(
             keep_limits=not drop_limits,
             drop_snapshots=drop_snapshots,
         )
-        quiet = json or context.settings(ctx).quiet
-        with transfer(f"moving {volume} to {target.name}", quiet=quiet) as progress:
-            moved = migration.migrate(VolumeId(volume), Call.within(LONGEST, progress=progress))
+        with job(ctx, f"moving {volume} to {target.name}", json) as call:
+            moved = migration.migrate(VolumeId(volume), call)
     show(_volume_row(moved, json), as_json=json, title=f"on {target.name}")
 
 

@@ -335,7 +335,7 @@ def stream_of(*items: object) -> Iterator[object]:
 @pytest.mark.parametrize("error", [RuntimeError(PASSWORD), InvalidArgument(PASSWORD), KeyError(PASSWORD)])
 def test_errors_in_a_stream_are_typed_and_redacted(error):
     """What breaks after the call returned is treated like what breaks within it."""
-    stream = Bench().invoker.stream(stream_of(1, 2, error))
+    stream = Bench().invoker.stream(stream_of(1, 2, error), Call())
     assert [next(stream), next(stream)] == [1, 2]
     with pytest.raises(StorageError) as caught:
         next(stream)
@@ -347,7 +347,7 @@ def test_errors_in_a_stream_are_typed_and_redacted(error):
 def test_stream_that_is_none_is_a_bug_of_the_driver():
     """A driver that forgot to return its iterator gives `Internal`, not a TypeError."""
     with pytest.raises(Internal):
-        list(Bench().invoker.stream(None))  # type: ignore[arg-type]  # wrong on purpose
+        list(Bench().invoker.stream(None, Call()))  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_consumer_that_stops_closes_the_drivers_stream():
@@ -361,7 +361,7 @@ def test_consumer_that_stops_closes_the_drivers_stream():
         finally:
             closed.append(True)
 
-    stream = Bench().invoker.stream(items())
+    stream = Bench().invoker.stream(items(), Call())
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
 
