@@ -5,7 +5,7 @@ Exit codes (documented in docs/cli.md):
     0  done                        5  already there, or in use        8  the data is damaged
     1  something failed inside     6  the backend cannot be reached   9  not possible here
     2  bad usage or input          7  no access                       130  interrupted
-    4  not found
+    4  not found                  10  conformance: no              11  fleet: some volumes failed
 """
 
 from __future__ import annotations

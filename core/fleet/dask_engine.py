@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from typing import Any
 
 from ..spi import Unavailable, Unsupported
 from .task import StoredWindows, WindowTask, store_windows
@@ -24,8 +25,6 @@ try:
 except ImportError as error:  # the extra is not installed
     raise Unsupported("the engine dask://… needs Dask: pip install 'bollard[dask]'") from error
 
-# How long a scheduler may be away, in seconds: a restarted one has forgotten its tasks anyway.
-_CONNECT = 10.0
 # What the scheduler is asked for who is there, at most so often.
 _LOOK = 1.0
 # Tasks out per thread: one runs, and the next one waits on the worker, so that none idles.
@@ -38,16 +37,23 @@ class DaskEngine:
     Args:
         address: `tcp://HOST:PORT`, or `tls://…` with the certificates of Dask's own configuration.
         patience: seconds that a pool may be without any worker before its jobs fail.
+        connect: seconds that the scheduler may be away; a restarted one has forgotten its tasks anyway.
 
     Raises:
         Unavailable: the scheduler cannot be reached.
     """
 
     def __init__(
-        self, address: str, *, patience: float = 30.0, clock: Callable[[], float] = time.monotonic
+        self,
+        address: str,
+        *,
+        patience: float = 30.0,
+        connect: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
         self._patience = patience
+        self._connect = connect
         self._clock = clock
         self._lock = threading.Lock()
         self._looked = -math.inf
@@ -55,13 +61,15 @@ class DaskEngine:
         self._tags: set[str] = set()
         self._seen: dict[str, float] = {}
         try:
-            self._client = distributed.Client(address, timeout=_CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]  # Dask
+            self._client = distributed.Client(address, timeout=connect, set_as_default=False)  # type: ignore[no-untyped-call]  # Dask
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"no Dask scheduler answers at {address}") from error
 
     def slots(self) -> int:
-        """Return how many tasks keep all workers busy."""
-        self._look()
+        """Return how many tasks keep all workers busy, as `check` saw them last.
+
+        It asks nobody: it is called, too, when a task has ended, in the thread that the answer would need.
+        """
         return _AHEAD * self._threads
 
     def check(self, pool: str) -> None:
@@ -89,7 +97,10 @@ class DaskEngine:
                 return
             # A scheduler that does not answer, or that the client has given up: `check` says so.
             with suppress(OSError, TimeoutError, KeyError):
-                workers = self._client.scheduler_info()["workers"].values()
+                # Not Client.scheduler_info: its answer is sometimes that of a periodic call without workers.
+                scheduler: Any = self._client.scheduler
+                there = self._client.sync(scheduler.identity, n_workers=-1)  # type: ignore[no-untyped-call]  # Dask
+                workers = there["workers"].values()
                 self._threads = sum(worker["nthreads"] for worker in workers)
                 self._tags = {tag for worker in workers for tag in worker["resources"]}
             self._looked = self._clock()
@@ -110,7 +121,7 @@ class DaskEngine:
     def close(self) -> None:
         """Close the client; tasks that nobody waits for any more are dropped."""
         with suppress(OSError, TimeoutError):
-            self._client.close(timeout=_CONNECT)  # type: ignore[no-untyped-call]  # Dask
+            self._client.close(timeout=self._connect)  # type: ignore[no-untyped-call]  # Dask
 
 
 def _tag(pool: str) -> str:

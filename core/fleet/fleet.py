@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -93,7 +93,7 @@ class Fleet:
     level: Level = Level.DIGEST
     clock: Callable[[], float] = time.monotonic
 
-    def rows(self, jobs: Sequence[Job], call: Call) -> Iterator[Row]:
+    def rows(self, jobs: Sequence[Job], call: Call) -> Generator[Row, None, None]:
         """Archive them; yield a row for each as it ends. Closing the iterator cancels what is left.
 
         Raises:
@@ -104,7 +104,7 @@ class Fleet:
         self.site.store(self.store)  # a wrong name is one error, not a thousand rows
         by_pool: dict[str, list[Job]] = {}
         for job in jobs:
-            by_pool.setdefault(job.pool, []).append(job)
+            by_pool.setdefault(job.pool or self.site.config.pool().name, []).append(job)
         ended: queue.SimpleQueue[Row] = queue.SimpleQueue()
         sharing, inner = self._sharing(by_pool), replace(call, cancel=threading.Event())
         with ExitStack() as stack:
