@@ -39,6 +39,7 @@ def fleet(
     volumes: Annotated[int, typer.Option(help="Volumes of one pool in progress at once.")] = 8,
     per_pool: Annotated[int, typer.Option(help="Tasks that read one pool at once; 0: no limit.")] = 0,
     per_store: Annotated[int, typer.Option(help="Tasks that write the store at once; 0: no limit.")] = 0,
+    batch: Annotated[int, typer.Option(help="Windows per task.", min=1, max=1024)] = 4,
     json: JsonFlag = False,
 ) -> None:
     """Archive many volumes; one that fails stops no other. With --json a line for each as it ends.
@@ -54,7 +55,7 @@ def fleet(
         jobs = _jobs(site, file, pool)
         with open_engine(engine) as opened:
             # A worker of a cluster is another machine, with a configuration of its own.
-            share = {"config": None if engine.startswith("dask") else config}
+            share = {"config": None if engine.startswith("dask") else config, "batch": batch}
             night = Fleet(site=site, engine=opened, run=run, store=store, limits=limits, share=share)
             rows = _run(night, jobs, as_json=json, quiet=json or context.settings(ctx).quiet)
     finally:

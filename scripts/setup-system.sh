@@ -47,6 +47,7 @@ ganesha.nfsd         nfs-ganesha
 ceph-mon             ceph-mon
 ceph-osd             ceph-osd
 ceph                 ceph-common
+ip                   iproute2
 gcc                  gcc
 pkg-config           pkg-config
 /usr/include/libvirt/libvirt.h  libvirt-dev
