@@ -19,6 +19,7 @@ from ..core.config import config_path, load_config
 from ..core.mover import state_directory
 from ..core.plugins import describe_drivers
 from ..core.spi import StorageError
+from ..drivers.secondary import _libnfs as libnfs
 from .context import JsonFlag, settings
 from .output import show_rows
 
@@ -66,6 +67,12 @@ def _tools() -> Iterator[Finding]:
             )
         else:
             yield Finding(check=tool, state="ok", found=_version(path))
+
+
+def _libraries() -> Iterator[Finding]:
+    name = libnfs.installed()
+    advice = "" if name else "for NFS stores that are not mounted: apt-get install libnfs13"
+    yield Finding(check="libnfs", state="ok" if name else "missing", found=name, advice=advice)
 
 
 def _version(path: str) -> str:
@@ -125,6 +132,7 @@ _EXAMINATIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _python,
     _machine,
     _tools,
+    _libraries,
     _directories,
     _drivers,
 )

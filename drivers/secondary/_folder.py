@@ -97,6 +97,9 @@ class Root(Protocol):
     attempts: int
     """How often a step whose answer was lost is tried in all; 1 where the kernel does it."""
 
+    answers: bool
+    """False since a server let a request's time pass: who only tidies up need not wait for it again."""
+
     def folder(self, call: Call) -> AbstractContextManager[Folder]:
         """Open the root for the steps of one call."""
 

@@ -113,6 +113,7 @@ class LocalRoot:
     """The open directory."""
 
     attempts = 1
+    answers = True
 
     def __init__(self, path: Path) -> None:
         self._fd: int | None = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

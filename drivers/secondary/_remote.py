@@ -135,6 +135,7 @@ class RemoteRoot:
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Connection]] = []
         self._closed = False
+        self.answers = True
 
     @contextmanager
     def folder(self, call: Call) -> Iterator[RemoteFolder]:
@@ -167,7 +168,16 @@ class RemoteRoot:
             return connection
         if connection is not None:
             connection.close()
-        return Connection(self._export, seconds)
+        return self._connect(seconds)
+
+    def _connect(self, seconds: Callable[[], float]) -> Connection:
+        try:
+            connection = Connection(self._export, seconds)
+        except OSError as error:
+            self.answers = error.errno != errno.ETIMEDOUT
+            raise
+        self.answers = True
+        return connection
 
     def _give_back(self, connection: Connection) -> None:
         if not connection.broken:
@@ -177,6 +187,7 @@ class RemoteRoot:
                     return
         connection.close()
         if connection.broken:
+            self.answers = not connection.silent
             self._drop_idle()  # to the same server: it is away for them, too
 
     def _drop_idle(self) -> None:

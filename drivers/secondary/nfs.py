@@ -318,6 +318,8 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
 
     def _discard(self, folder: tuple[str, ...], name: str) -> None:
         """Remove an upload. What cannot be removed now is left to `abort_uploads`: the first error counts."""
+        if self._root is None or not self._root.answers:
+            return
         with suppress(OSError, Unavailable):
             tree = self._tree(Call.within(_TIDYING))
             with tree.directory(folder) as inner:

@@ -9,6 +9,7 @@ libnfs ── ganesha.nfsd (FSAL VFS) ── home/export, which may be a mount o
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -100,10 +101,16 @@ class RealNfs:
             return True
         return False
 
-    def signal(self, number: int) -> None:
-        """Send a signal: SIGSTOP makes a server that is there and does not answer."""
+    def stop(self) -> None:
+        """Make it a server that is there and does not answer; a signal alone would still let it finish."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """`kill -9`."""
