@@ -15,8 +15,8 @@ from .collect import Collected
 from .create import CreateOptions
 from .intent import Timing
 from .manifest import Manifest, PartRef, Window
+from .packing import Compression
 from .parallel import Workers
-from .part import Compression
 from .retain import Retained
 from .retention import Policy, Verdict
 from .stats import Objects, SnapshotStats, VolumeStats

@@ -165,7 +165,7 @@ class _Reader:
         self._fetchers = ThreadPoolExecutor(options.workers, thread_name_prefix="archive-fetch")
         self._indexers = ThreadPoolExecutor(options.workers, thread_name_prefix="archive-index")
         self._indices: Shared[int, WindowIndex] = Shared(self._indexers, _INDICES)
-        self._frames: Shared[Frame, bytes] = Shared(self._fetchers, options.cache, len)
+        self._frames: Shared[Frame, memoryview] = Shared(self._fetchers, options.cache, len)
 
     def enter(self) -> None:
         """Count one user more."""
@@ -201,7 +201,7 @@ class _Reader:
         """Fill `buffer`: first everything is asked for, then waited for."""
         pieces = list(self._pieces(offset, offset + len(buffer)))
         waiting = [(piece, self._index(piece[2]) if piece[2] else None) for piece in pieces]
-        parts: list[tuple[Range, Future[bytes] | None]] = []
+        parts: list[tuple[Range, Future[memoryview] | None]] = []
         for (start, stop, _), future in waiting:
             index = _result(future, call) if future else None
             if index:
@@ -217,7 +217,7 @@ class _Reader:
                 fill_zeros(target)
             else:
                 begin = one.start - one.frame.offset
-                target[:] = memoryview(_result(data, call))[begin : begin + len(target)]
+                target[:] = _result(data, call)[begin : begin + len(target)]
 
     def prefetch(self, start: int, end: int) -> None:
         """Ask for what lies in a range, without waiting: frames where the window's index is there already."""
@@ -250,7 +250,7 @@ class _Reader:
     def _directory(self, key: str, ref: PartRef, region: Region) -> Future[Directory]:
         return self._fetchers.submit(lambda: fetch_directory(self._store, key, ref, region, self.call()))
 
-    def _frame(self, frame: Frame, index: WindowIndex) -> Future[bytes]:
+    def _frame(self, frame: Frame, index: WindowIndex) -> Future[memoryview]:
         return self._frames.get(frame, lambda: fetch_frame(self._store, frame, index, self.call()))
 
 

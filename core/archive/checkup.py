@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from ..spi.call import Call
 from ..spi.errors import DataLoss, InvalidArgument, NotFound
 from .fetch import region_of
-from .manifest import Manifest
+from .manifest import Manifest, PartRef
 from .names import VERSION, manifest_key, parse
 from .parallel import Workers, run
 from .part import Region
@@ -81,10 +81,13 @@ class _Candidate:
     """A part: where, what it must be, and who needs it."""
 
     key: str
-    size: int
-    sha256: str
+    ref: PartRef
     region: Region
     users: list[str]
+
+    @property
+    def size(self) -> int:
+        return self.ref.size
 
 
 def position_of(key: str) -> int:
@@ -201,7 +204,7 @@ class _Run:
             known = found.get(key)
             if known is None:
                 region = region_of(manifest, window)
-                found[key] = _Candidate(key, part.size, part.sha256, region, [manifest.snapshot])
+                found[key] = _Candidate(key, part, region, [manifest.snapshot])
             else:
                 known.users.append(manifest.snapshot)
 
@@ -235,7 +238,7 @@ class _Run:
     def _check(self, part: _Candidate, level: Level, call: Call | None = None) -> None:
         call = call or self.call
         try:
-            check_part(self.store, part.key, part.size, part.sha256, part.region, level, call)
+            check_part(self.store, part.key, part.ref, part.region, level, call)
         except DataLoss as error:
             if users := self._still_there(part, call):
                 problem = f"{error.message}; it is needed by {', '.join(users)}"

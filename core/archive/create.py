@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..dataplane.api import BlockSource
@@ -23,16 +23,19 @@ from ..spi.image_store import Body
 from ..spi.model import Extent
 from ..spi.traits import TIB
 from .begin import Begun
+from .build import Builder, beside
 from .canonical import time_text
 from .digest import image_digest
 from .fetch import fetch_hashes
+from .lanes import Lanes
 from .manifest import MAX_SECTOR, MAX_WINDOW, MIN_GRANULE, ORIGIN, Manifest, PartRef, Window
 from .names import layer_prefix, manifest_key, part_name
-from .parallel import Lanes, Workers, run
-from .part import Compression, Region
+from .packing import Compression, check_compression
+from .parallel import Workers, run
+from .part import MAX_FRAME, Region
 from .plan import Task, plan
 from .store import Store, head_size, keys_under, load_manifest
-from .window import WindowReader, capture
+from .window import Outgrown, WindowReader, capture
 
 MIB = 1024**2
 
@@ -42,9 +45,10 @@ class CreateOptions:
     """How a snapshot is stored. An increment has the windows and granules of its parent.
 
     Attributes:
-        window_size: bytes per part; None: the parent's, else 64 MiB, 256 MiB above 8 TiB.
-        granule: bytes that are stored or not as a whole; a power of two that divides window_size.
-        compression: "stored", "deflate", or "auto": deflate for the parts in which a sample shrinks.
+        window_size: bytes per part; None: the parent's, else 64 MiB, 128 MiB above 8 TiB.
+        granule: bytes that are stored or not as a whole; a power of two up to 4 MiB that divides window_size.
+        compression: "stored", "deflate", "zstd", or "auto": zstd (where it is installed) for the frames of
+            which a sample shrinks.
         sector_size: logical sector of the source in bytes, for whoever restores it.
         created: when the snapshot was cut; None: now.
         origin: a remark, such as the driver's name.
@@ -64,6 +68,7 @@ class CreateOptions:
             raise InvalidArgument(f"sector_size must be from 1 to {MAX_SECTOR}, got {self.sector_size}")
         if self.created and self.created.tzinfo is None:
             raise InvalidArgument("created must have a time zone")
+        check_compression(self.compression)
 
     def raster(self, size: int, parent: Manifest | None) -> tuple[int, int]:
         """Return window size and granule.
@@ -78,10 +83,13 @@ class CreateOptions:
             ):
                 raise InvalidArgument("an increment has the window size and granule of its parent")
             return parent.window_size, parent.granule
-        window = self.window_size or (256 * MIB if size > 8 * TIB else 64 * MIB)
+        window = self.window_size or (128 * MIB if size > 8 * TIB else 64 * MIB)
         granule = self.granule or min(GRANULE, window)
-        if window > MAX_WINDOW or granule < MIN_GRANULE or granule & (granule - 1) or window % granule:
-            raise InvalidArgument("granule must be a power of two >= 512 that divides window_size (<= 1 GiB)")
+        fits = MIN_GRANULE <= granule <= MAX_FRAME and granule & (granule - 1) == 0
+        if window > MAX_WINDOW or not fits or window % granule:
+            raise InvalidArgument(
+                "granule must be a power of two from 512 to 4 MiB that divides window_size (<= 1 GiB)"
+            )
         return window, granule
 
 
@@ -128,37 +136,43 @@ class Creation:
     def copy(self, source: BlockSource, tasks: Iterable[Task], done: Done, call: Call) -> None:
         """Store some windows, on this machine; the lease is renewed or at least looked at meanwhile."""
         window_size, granule = self.options.raster(source.size, self.begun.parent)
-        limit = self.workers.limit(window_size)
+        count, size = self.workers.count, min(window_size, source.size)
 
         def tick() -> None:
             self.begun.lease.renew(call)
 
-        with Lanes(source, limit, min(window_size, source.size)) as lanes:
+        with Lanes(source, count, size, self.workers.budget) as lanes, beside(count) as pool:
+
+            def attempt(task: Task, inner: Call) -> Window | None:
+                region = Region(task.offset, task.length, granule)
+                with lanes.take(task.need) as lane:
+                    reader = WindowReader(lane.connection, lane.buffer, region, inner)
+                    builder = Builder(self.options.compression, pool, lane, region)
+                    return self._store_window(reader, task, builder, inner)
 
             def work(task: Task, inner: Call) -> tuple[Task, Window | None]:
-                with lanes.take() as lane:
-                    reader = WindowReader(
-                        lane.connection, lane.buffer, Region(task.offset, task.length, granule), inner
-                    )
-                    return task, self._store_window(reader, task, inner)
+                try:
+                    return task, attempt(task, inner)
+                except Outgrown:
+                    return task, attempt(replace(task, ranges=None, need=task.length), inner)
 
             run(
                 work,
                 tasks,
                 lambda result: done(*result),
-                limit=limit,
+                limit=count,
                 workers=self.workers,
                 call=call,
                 tick=tick,
             )
 
-    def _store_window(self, reader: WindowReader, task: Task, call: Call) -> Window | None:
+    def _store_window(self, reader: WindowReader, task: Task, builder: Builder, call: Call) -> Window | None:
         def fetch_old() -> bytes | None:
             assert self.begun.parent  # noqa: S101 - a base comes from a parent
             assert task.base  # noqa: S101 - capture asks only then
             return fetch_hashes(self.store, self.begun.parent, task.base, call)
 
-        content = capture(reader, task, fetch_old, self.options.compression)
+        content = capture(reader, task, fetch_old, builder)
         if content.digest is None:
             return None
         if content.part is None:
@@ -168,8 +182,7 @@ class Creation:
         layer = self.begun.adopted.get((name, content.part.size))
         if layer is None:
             layer = self.begun.layer
-            body = Body(size=content.part.size, sha256=content.part.sha256, open=content.part.open)
-            self.store.put(layer_prefix(self.begun.volume, layer) + name, body, call)
+            self.store.put(layer_prefix(self.begun.volume, layer) + name, content.part.body(), call)
         part = PartRef(layer, content.part.size, content.part.sha256)
         return Window(task.offset, content.digest, (*older, part))
 

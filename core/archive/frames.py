@@ -14,9 +14,7 @@ as a whole.
 from __future__ import annotations
 
 import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,14 +23,15 @@ from typing import NamedTuple
 from ..spi.call import Call
 from ..spi.errors import DataLoss, InvalidArgument, NotFound
 from .digest import HASH, ZERO, granule_hash, window_digest
-from .fetch import open_tail, region_of
+from .fetch import Remote, region_of
 from .manifest import Manifest, PartRef, Window
-from .part import MAX_FRAME, Part, Region
+from .packing import PackingError, unpack
+from .part import MAX_FRAME, Part, Region, member_of
 from .store import Store
 
 _LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of the name and of the extra field that follow it
 _MAX_HEADER = _LOCAL_HEADER.size + 2 * 0xFFFF
-# What deflate makes of data that it cannot shrink: 5 bytes for each 16 KiB, and a little.
+# What deflate (version 1) makes of data that it cannot shrink: 5 bytes for each 16 KiB, and a little.
 _MAX_COMPRESSED = MAX_FRAME + MAX_FRAME // 1024
 
 
@@ -121,12 +120,22 @@ def load_index(manifest: Manifest, window: Window, fetch: FetchDirectory, call: 
         DeadlineExceeded: the call's time is over.
     """
     region = region_of(manifest, window)
-    keys = [manifest.key_of(window, ref) for ref in window.parts]
-    waiting = [fetch(key, ref, region) for key, ref in zip(keys, window.parts, strict=True)]
-    directories = [future.result(call.remaining()) for future in waiting]
-    hashes = directories[-1].hashes
+    refs = [(manifest.key_of(window, ref), ref) for ref in window.parts]
+    waiting = [fetch(key, ref, region) for key, ref in refs]
+    return overlay(manifest, window, [future.result(call.remaining()) for future in waiting])
+
+
+def overlay(manifest: Manifest, window: Window, directories: Sequence[Directory]) -> WindowIndex:
+    """Overlay the directories of a window's parts, oldest first.
+
+    Raises:
+        DataLoss: the parts do not add up to the window.
+    """
+    region, hashes = region_of(manifest, window), directories[-1].hashes
+    newest = manifest.key_of(window, window.parts[-1])
+    place = f"the window at {window.offset} of {manifest.volume}/{manifest.snapshot}"
     if window_digest(hashes) != window.digest:
-        raise DataLoss(f"the part {keys[-1]} is damaged: its HASHES are not those of the window")
+        raise DataLoss(f"{place} does not have the digest of the manifest: so say the HASHES of {newest}")
     owners: list[Frame | None] = [None] * region.granules
     for first, count, frame in (member for directory in directories for member in directory.members):
         owners[first : first + count] = [frame] * count
@@ -134,7 +143,7 @@ def load_index(manifest: Manifest, window: Window, fetch: FetchDirectory, call: 
         if hashes[index * HASH : (index + 1) * HASH] == ZERO:
             owners[index] = None
         elif owners[index] is None:
-            raise DataLoss(f"the parts of {keys[-1]} and below do not add up to the window")
+            raise DataLoss(f"{place} is incomplete: {newest} and the parts below have no bytes for all of it")
     return WindowIndex(region, hashes, tuple(owners))
 
 
@@ -144,37 +153,29 @@ def fetch_directory(store: Store, key: str, ref: PartRef, region: Region, call: 
     Raises:
         DataLoss: the part is missing or damaged.
     """
-    try:
-        tail = open_tail(store, key, ref.size, call)
-        part = Part(tail, ref.size, region, key)
-        infos = zipfile.ZipFile(tail).infolist()
-        return Directory(tuple(_members(key, ref.size, region, infos)), part.hashes())
-    except NotFound as error:
-        raise DataLoss(f"the part {key} is missing") from error
-    except InvalidArgument as error:  # the range that it should have is not in it
-        raise DataLoss(f"the part {key} does not have the {ref.size} bytes of the manifest") from error
+    return directory_of(Part(Remote(store, key, ref, call).file, ref.size, region, key), key, region)
 
 
-def _members(
-    key: str, size: int, region: Region, infos: list[zipfile.ZipInfo]
-) -> Iterator[tuple[int, int, Frame | None]]:
-    """Yield the members of a part whose names `Part` has checked."""
-    starts = sorted(info.header_offset for info in infos)
-    behind = dict(zip(starts, [*starts[1:], size], strict=True))
-    for info in infos[:-2]:
-        place, extent, kind = info.filename.split(".")
-        offset, length = int(place, 16), int(extent, 16)
-        first, odd = divmod(offset - region.offset, region.granule)
-        if odd or (length % region.granule and offset + length != region.offset + region.length):
-            raise DataLoss(f"the part {key} is damaged: member {info.filename} is not made of whole granules")
-        end = min(behind[info.header_offset], info.header_offset + _MAX_HEADER + info.compress_size)
+def directory_of(part: Part, key: str, region: Region) -> Directory:
+    """Return the directory of a part that was opened."""
+    return Directory(tuple(_members(key, region, part)), part.hashes())
+
+
+def _members(key: str, region: Region, part: Part) -> Iterator[tuple[int, int, Frame | None]]:
+    """Yield the members of a part."""
+    for info in part.infos:
+        member = member_of(info, memoryview(b""))
+        indices = region.indices(member.offset, member.length)
+        start = info.header_offset
+        end = min(part.ends[start], start + _MAX_HEADER + info.compress_size)
         if info.compress_size > _MAX_COMPRESSED:
             raise DataLoss(f"the part {key} is damaged: member {info.filename} is too large")
-        frame = Frame(key, info.header_offset, end, offset, length, info.compress_type, info.compress_size)
-        yield first, -(-length // region.granule), None if kind == "zero" else frame
+        method, size = info.compress_type, info.compress_size
+        frame = Frame(key, start, end, member.offset, member.length, method, size)
+        yield indices.start, len(indices), None if member.data is None else frame
 
 
-def fetch_frame(store: Store, frame: Frame, index: WindowIndex, call: Call) -> bytes:
+def fetch_frame(store: Store, frame: Frame, index: WindowIndex, call: Call) -> memoryview:
     """Fetch a frame with one request, unpack it and check all that it owns.
 
     Raises:
@@ -182,22 +183,29 @@ def fetch_frame(store: Store, frame: Frame, index: WindowIndex, call: Call) -> b
     """
     try:
         raw = b"".join(store.get(frame.key, call, offset=frame.start, length=frame.end - frame.start))
-        name, extra = _LOCAL_HEADER.unpack_from(raw)
-        begin = _LOCAL_HEADER.size + name + extra
-        data = _unpack(frame, raw[begin : begin + frame.compressed])
     except NotFound as error:
         raise DataLoss(f"the part {frame.key} is missing") from error
-    except (InvalidArgument, struct.error, zlib.error) as error:
-        raise DataLoss(f"the part {frame.key} is damaged: its bytes for {frame.offset} are wrong") from error
-    if len(data) != frame.length:
-        raise DataLoss(f"the part {frame.key} is damaged: its bytes for {frame.offset} are too few")
-    index.check(frame, memoryview(data))
+    except InvalidArgument as error:  # the range that it should have is not in it
+        raise _wrong(frame) from error
+    return decode_frame(raw, frame, index)
+
+
+def decode_frame(raw: bytes, frame: Frame, index: WindowIndex) -> memoryview:
+    """Unpack a frame, local header and all, and check all that it owns.
+
+    Raises:
+        DataLoss: the part is damaged.
+    """
+    try:
+        name, extra = _LOCAL_HEADER.unpack_from(raw)
+        begin = _LOCAL_HEADER.size + name + extra
+        packed = memoryview(raw)[begin : begin + frame.compressed]
+        data = memoryview(unpack(frame.method, packed, frame.length))
+    except (struct.error, PackingError) as error:
+        raise _wrong(frame) from error
+    index.check(frame, data)
     return data
 
 
-def _unpack(frame: Frame, raw: bytes) -> bytes:
-    if frame.method == zipfile.ZIP_STORED:
-        return raw
-    if frame.method == zipfile.ZIP_DEFLATED:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, frame.length)
-    raise DataLoss(f"the part {frame.key} is damaged: compression {frame.method} is not in the format")
+def _wrong(frame: Frame) -> DataLoss:
+    return DataLoss(f"the part {frame.key} is damaged: its bytes for {frame.offset} are wrong")

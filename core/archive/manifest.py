@@ -3,7 +3,7 @@ r"""The manifest: what a snapshot consists of. Its appearance is the snapshot's 
 It is JSON, and it is written one fact per line, so that `awk` reads it as well as any JSON library does
 (`emergency.sh`):
 
-    {"format":"bollard-archive","version":1,
+    {"format":"bollard-archive","version":2,
     "volume":"vol-1",
     ...
     "layers":[
@@ -32,7 +32,9 @@ from .canonical import Fields, decode, is_sha256
 from .digest import image_digest
 from .names import is_layer, layer_prefix, part_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written. Of version 1 only the parts differ: they end with SHA256SUMS, and never hold zstd."""
+READABLE = (1, 2)
 MAX_LAYERS = 8
 """Parts of one window: what a restore reads at most for it."""
 
@@ -84,6 +86,7 @@ class Manifest:
         window_size: and `granule`: the raster, in bytes.
         digest: of the whole image (see `digest.py`).
         windows: those that are not all zero, by offset.
+        version: of the format; a snapshot of version 2 may name parts of version 1.
     """
 
     volume: str
@@ -98,6 +101,7 @@ class Manifest:
     granule: int
     digest: str
     windows: tuple[Window, ...]
+    version: int = FORMAT_VERSION
 
     def parts(self) -> Iterator[tuple[Window, PartRef]]:
         """Yield every part with its window."""
@@ -124,7 +128,7 @@ class Manifest:
     def _lines(self) -> Iterator[str]:
         layers = self.layers()
         number = {layer: i for i, layer in enumerate(layers)}
-        yield f'{{"format":"bollard-archive","version":{FORMAT_VERSION},'
+        yield f'{{"format":"bollard-archive","version":{self.version},'
         for name in _KEYS[2:13]:
             yield f'"{name}":{json.dumps(getattr(self, name))},'
         yield '"layers":['
@@ -142,8 +146,9 @@ class Manifest:
         """
         what = f"the manifest of {volume}/{snapshot}"
         value = decode(what, data)
-        if isinstance(value, dict) and value.get("version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise Unsupported(f"{what} has the format version {value['version']!r}, not {FORMAT_VERSION}")
+        if isinstance(value, dict) and value.get("version", FORMAT_VERSION) not in READABLE:
+            known = " or ".join(map(str, READABLE))
+            raise Unsupported(f"{what} has the format version {value['version']!r}, not {known}")
         manifest = _read(what, Fields(what, value, _KEYS))
         if (manifest.volume, manifest.snapshot) != (volume, snapshot):
             raise DataLoss(f"{what} is that of {manifest.volume}/{manifest.snapshot}")
@@ -181,6 +186,7 @@ def _read(what: str, fields: Fields) -> Manifest:
     size = fields.number("size", 0)
     parent = fields.raw("parent")
     return Manifest(
+        version=fields.number("version", READABLE[0], READABLE[-1]),
         volume=fields.id("volume"),
         snapshot=fields.id("snapshot"),
         attempt=fields.id("attempt"),

@@ -6,20 +6,17 @@ tasks (lazy) ──> at most `limit` submitted and not finished ──> results,
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic, Self, TypeVar
+from typing import TypeVar
 
-from ..dataplane.api import BlockSink, BlockSource
 from ..spi.call import Call
 
 T = TypeVar("T")
 R = TypeVar("R")
-C = TypeVar("C", BlockSource, BlockSink)
 
 # How late a cancelled call or an ageing lease is noticed while all workers are busy.
 _TICK_SECONDS = 1.0
@@ -31,18 +28,14 @@ class Workers:
 
     Attributes:
         count: windows worked on at the same time, each with its own connection.
-        budget: bytes of buffers in all; fewer workers run where a window is large.
+        budget: bytes of the volume in memory at a time; fewer windows are worked on where they hold much.
         executor: where they run; None: a pool of threads for each operation. It must be able to share
             memory with the caller.
     """
 
     count: int = 4
-    budget: int = 256 * 1024**2
+    budget: int = 128 * 1024**2
     executor: Executor | None = None
-
-    def limit(self, bytes_each: int) -> int:
-        """Return how many may run if each needs so many bytes; at least one."""
-        return max(1, min(self.count, self.budget // bytes_each))
 
 
 def run(
@@ -91,43 +84,3 @@ def _pool(workers: Workers, limit: int) -> Iterator[Executor]:
         return
     with ThreadPoolExecutor(limit, thread_name_prefix="archive") as pool:
         yield pool
-
-
-@dataclass(frozen=True, slots=True)
-class Lane(Generic[C]):
-    """A connection and a buffer of one window, for one worker at a time."""
-
-    connection: C
-    buffer: memoryview
-
-
-class Lanes(Generic[C]):
-    """So many connections to one volume, with their buffers.
-
-    The clones are made here, at once: the volume's own connection stays with the caller's thread,
-    which reads extents from it while the workers run.
-    """
-
-    def __init__(self, connection: C, count: int, buffer_size: int) -> None:
-        self._free: queue.SimpleQueue[Lane[C]] = queue.SimpleQueue()
-        self._stack = ExitStack()
-        with self._stack:
-            for _ in range(count):
-                clone = self._stack.enter_context(connection.clone())
-                self._free.put(Lane(clone, memoryview(bytearray(buffer_size))))
-            self._stack = self._stack.pop_all()
-
-    @contextmanager
-    def take(self) -> Iterator[Lane[C]]:
-        """Lend a lane; waits if all are in use."""
-        lane = self._free.get()
-        try:
-            yield lane
-        finally:
-            self._free.put(lane)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()

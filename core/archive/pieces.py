@@ -1,6 +1,6 @@
-"""A part in memory without a copy of the data: headers made by `zipfile`, frames where they were read.
+"""A part in memory without a copy of the data: headers, and frames where they were read.
 
-    position   0      52                     65588
+    position   0      60                     65596
     piece      header |frame (a view of      |header |frame ...
                        the worker's buffer)
 
@@ -15,63 +15,53 @@ import hashlib
 import io
 from typing import BinaryIO, cast
 
+from ..dataplane.checksum import FAST, crc32
+from ..spi.image_store import Body
 
-class Pieces(io.RawIOBase):
-    """A file to write to: keeps each write as a piece; a write at an old position replaces its piece.
 
-    `zipfile` writes a member's header, its data, and then the header once more with the CRC: always
-    whole pieces.
-    """
+class Pieces:
+    """Takes pieces in their order; each is hashed at once and counted."""
 
     def __init__(self) -> None:
-        self._pieces: dict[int, memoryview] = {}
-        self._position = 0
+        self._pieces: list[memoryview] = []
+        self._digest = hashlib.sha256()
+        self._crc = 0
+        self.size = 0
 
-    def writable(self) -> bool:
-        """Tell that it can be written."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that it can be sought, so that `zipfile` writes no data descriptors."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to an absolute position."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("only absolute positions")
-        self._position = offset
-        return offset
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # as BytesIO does
+    def write(self, data: bytes | memoryview) -> None:
         """Keep `data`, without copying it."""
         view = memoryview(data)
         if len(view):
-            self._pieces[self._position] = view
-        self._position += len(view)
-        return len(view)
+            self._pieces.append(view)
+            self._digest.update(view)
+            self._crc = crc32(view, self._crc) if FAST else 0
+            self.size += len(view)
 
     def finish(self) -> Joined:
-        """Return the pieces in order."""
-        return Joined([self._pieces[position] for position in sorted(self._pieces)])
+        """Return all of them as one."""
+        return Joined(self._pieces, self._digest.hexdigest(), self._crc if FAST else None)
 
 
 class Joined:
-    """Pieces one after the other: `size` in bytes, `sha256` in hex, any number of readers."""
+    """Pieces one after the other: `size` in bytes, `sha256` in hex, any number of readers.
 
-    def __init__(self, pieces: list[memoryview]) -> None:
+    `crc32` is there where it costs next to nothing: the driver then checks that, and not SHA-256 once
+    more, while it sends.
+    """
+
+    def __init__(self, pieces: list[memoryview], sha256: str, crc: int | None) -> None:
         self.pieces = pieces
+        self.sha256 = sha256
+        self.crc32 = crc
         self.starts: list[int] = []
         self.size = 0
-        digest = hashlib.sha256()
         for piece in pieces:
             self.starts.append(self.size)
             self.size += len(piece)
-            digest.update(piece)
-        self.sha256 = digest.hexdigest()
+
+    def body(self) -> Body:
+        """Return it as what a store driver puts."""
+        return Body(size=self.size, sha256=self.sha256, open=self.open, crc32=self.crc32)
 
     def open(self) -> BinaryIO:
         """Return a fresh reader from the start."""

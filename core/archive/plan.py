@@ -31,12 +31,14 @@ class Task:
         offset: in the volume, in bytes; `length` likewise.
         ranges: (offset, length) in bytes of what may have changed, aligned to granules; None: all of it.
         base: the window in the parent that unchanged granules come from; None: it is stored whole.
+        need: bytes that will be read at most: what the window takes in memory.
     """
 
     offset: int
     length: int
     ranges: tuple[tuple[int, int], ...] | None
     base: Window | None
+    need: int
 
 
 def plan(
@@ -60,14 +62,17 @@ def plan(
         for offset, pieces in _by_window(extents, window_size, border):
             length = min(window_size, source.size - offset)
             ranges = tuple((piece.offset, piece.length) for piece in pieces)
-            yield Task(offset, length, ranges, bases.get(offset))
+            need = sum(piece_length for _, piece_length in ranges)
+            yield Task(offset, length, ranges, bases.get(offset), need)
     start = 0 if changed is None else border
     data = (e for e in source.extents(start, source.size - start) if e.kind is ExtentKind.DATA)
-    with_data = (offset for offset, _ in _by_window(data, window_size, source.size))
-    old = (offset for offset in bases if start <= offset < source.size)
-    for offset, _ in groupby(heapq.merge(with_data, old)):
+    pieces_of = _by_window(align(data, granule, source.size), window_size, source.size)
+    with_data = ((offset, sum(piece.length for piece in pieces)) for offset, pieces in pieces_of)
+    old = ((offset, 0) for offset in bases if start <= offset < source.size)
+    for offset, found in groupby(heapq.merge(with_data, old), key=lambda pair: pair[0]):
         length = min(window_size, source.size - offset)
-        yield Task(offset, length, None, bases.get(offset) if offset < border else None)
+        base = bases.get(offset) if offset < border else None
+        yield Task(offset, length, None, base, sum(need for _, need in found))
 
 
 def _checked(changed: Iterable[Extent], size: int) -> Iterator[Extent]:

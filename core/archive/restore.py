@@ -1,24 +1,27 @@
-"""From the archive to a block sink: windows in parallel, each complete and checked before it is written.
+"""From the archive to a block sink: windows in parallel, frame by frame, all checked first.
 
-parts, oldest first ──digest, CRC, SHA256SUMS──> buffer of one window ──window digest──> sink
-                                                                         data: write
-                                                                         zero: zero, stays sparse
+    manifest ── window digest ──> HASHES of the newest part ──> hash of each granule
+    frames of the parts, those that are not covered by newer ones ── granule hashes ──> sink: write
+    granules without a hash ────────────────────────────────────────────────> sink: zero, stays sparse
+
+One SHA-256 of the data proves it right. A worker holds one frame, 4 MiB: memory does not depend on windows.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..dataplane.api import BlockSink
-from ..dataplane.zero import fill_zeros, runs
 from ..spi.call import Call
-from ..spi.errors import DataLoss, InvalidArgument
-from .digest import granule_hash, window_digest
-from .fetch import fetch_part, region_of
+from ..spi.errors import InvalidArgument
+from .fetch import Remote, region_of
+from .frames import Frame, Range, decode_frame, directory_of, overlay
+from .lanes import Lanes
 from .manifest import Manifest, Window
-from .parallel import Lanes, Workers, run
-from .part import MAX_FRAME
+from .parallel import Workers, run
+from .part import Part
 from .store import Store
 
 # A hole costs nothing to restore; in steps, so that cancelling stays prompt where zeroing means writing.
@@ -51,30 +54,6 @@ def _zeros(start: int, end: int) -> Iterator[Piece]:
         yield Piece(offset, min(_ZERO_STEP, end - offset), None)
 
 
-def assemble(store: Store, manifest: Manifest, window: Window, buffer: memoryview, call: Call) -> None:
-    """Put a window together in `buffer` and check it at every level.
-
-    Raises:
-        DataLoss: naming the part, or the window if the parts are good but do not add up.
-    """
-    region = region_of(manifest, window)
-    fill_zeros(buffer)
-    for ref in window.parts:
-        call.check()
-        part = fetch_part(store, manifest.key_of(window, ref), ref.size, ref.sha256, region, call)
-        for member in part.members():
-            start = member.offset - window.offset
-            target = buffer[start : start + member.length]
-            if member.data is None:
-                fill_zeros(target)
-            else:
-                target[:] = member.data
-    granules = (buffer[i : i + region.granule] for i in range(0, region.length, region.granule))
-    if window_digest(b"".join(granule_hash(g, region.granule) for g in granules)) != window.digest:
-        name = f"{manifest.volume}/{manifest.snapshot}"
-        raise DataLoss(f"the window at {window.offset} of {name} does not have the digest of the manifest")
-
-
 def restore(
     store: Store,
     manifest: Manifest,
@@ -96,7 +75,7 @@ def restore(
 
     Raises:
         InvalidArgument: the range leaves the image, or the sink is too small; nothing was written.
-        DataLoss: naming the part; windows written before were right.
+        DataLoss: naming the part; what was written before was right.
     """
     length = manifest.size - offset if length is None else length
     if offset < 0 or length < 0 or offset + length > manifest.size:
@@ -105,8 +84,6 @@ def restore(
         )
     if offset + length > sink.size:
         raise InvalidArgument(f"the target has {sink.size} bytes, the range ends at {offset + length}")
-    size = min(manifest.window_size, manifest.size)
-    limit = workers.limit(2 * manifest.window_size)  # the window, and the part that is being applied to it
     finished = 0
 
     def done(count: int) -> None:
@@ -114,40 +91,55 @@ def restore(
         finished += count
         call.progress(finished, length)
 
-    with Lanes(sink, limit, size) as lanes:
+    with Lanes(sink, workers.count) as lanes:
 
         def work(piece: Piece, inner: Call) -> int:
             with lanes.take() as lane:
-                _write(store, manifest, piece, lane.connection, lane.buffer, inner, skip_zeros=sink_is_zero)
+                _write(store, manifest, piece, lane.connection, inner, skip_zeros=sink_is_zero)
             return piece.length
 
-        run(work, pieces(manifest, offset, length), done, limit=limit, workers=workers, call=call)
+        plan = pieces(manifest, offset, length)
+        run(work, plan, done, limit=workers.count, workers=workers, call=call)
     sink.flush()
 
 
 def _write(
-    store: Store,
-    manifest: Manifest,
-    piece: Piece,
-    sink: BlockSink,
-    buffer: memoryview,
-    call: Call,
-    *,
-    skip_zeros: bool,
+    store: Store, manifest: Manifest, piece: Piece, sink: BlockSink, call: Call, *, skip_zeros: bool
 ) -> None:
-    spans: Iterator[tuple[int, int, bool]] = iter([(0, piece.length, True)])
-    view = buffer
-    if piece.window:
-        window = buffer[: manifest.length_of(piece.window)]
-        assemble(store, manifest, piece.window, window, call)
-        start = piece.offset - piece.window.offset
-        view = window[start : start + piece.length]
-        spans = runs(view, manifest.granule)
-    for start, stop, zero in spans:
+    if piece.window is None:
+        if not skip_zeros:
+            sink.zero(piece.offset, piece.length)
+        return
+    source = _WindowSource(store, manifest, piece.window, call)
+    wanted: dict[Frame | None, list[Range]] = defaultdict(list)
+    for one in source.index.ranges(piece.offset, piece.offset + piece.length):
+        wanted[one.frame].append(one)
+    zeros = wanted.pop(None, [])
+    for one in () if skip_zeros else zeros:
+        sink.zero(one.start, one.stop - one.start)
+    for frame, ranges in wanted.items():
+        assert frame  # noqa: S101 - those of zeros were taken out
         call.check()
-        if not zero:
-            for begin in range(start, stop, MAX_FRAME):
-                end = min(begin + MAX_FRAME, stop)
-                sink.write(piece.offset + begin, view[begin:end])
-        elif not skip_zeros:
-            sink.zero(piece.offset + start, stop - start)
+        data = source.frame(frame)
+        for one in ranges:
+            sink.write(one.start, data[one.start - frame.offset : one.stop - frame.offset])
+
+
+class _WindowSource:
+    """The parts of one window, of which the ends were fetched."""
+
+    def __init__(self, store: Store, manifest: Manifest, window: Window, call: Call) -> None:
+        region = region_of(manifest, window)
+        self._parts: dict[str, Remote] = {}
+        directories = []
+        for ref in window.parts:
+            key = manifest.key_of(window, ref)
+            remote = self._parts[key] = Remote(store, key, ref, call)
+            directories.append(directory_of(Part(remote.file, ref.size, region, key), key, region))
+        self.index = overlay(manifest, window, directories)
+
+    def frame(self, frame: Frame) -> memoryview:
+        """Return the bytes of a frame, checked; small parts were fetched as a whole."""
+        part = self._parts[frame.key]
+        part.seek(frame.start)
+        return decode_frame(part.read(frame.end - frame.start), frame, self.index)

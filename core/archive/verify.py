@@ -2,7 +2,7 @@
 
     1 EXISTS   every part is there and has its size           no download
     2 CRC      every part is a sound ZIP (`unzip -t`)
-    3 SUMS     every member is what SHA256SUMS says
+    3 SUMS     every member is what HASHES (in parts of version 1: SHA256SUMS) says
     4 DIGEST   every part is the one that the manifest means  finds swapped parts
     5 IMAGE    the parts of a window add up to its content
 
@@ -17,11 +17,12 @@ from enum import IntEnum
 
 from ..spi.call import Call
 from ..spi.errors import DataLoss, InvalidArgument
-from .fetch import fetch_part, region_of
-from .manifest import Manifest, Window
+from .digest import HASH
+from .fetch import Remote, region_of
+from .frames import Directory, directory_of, overlay
+from .manifest import Manifest, PartRef, Window
 from .parallel import Workers, run
-from .part import Region
-from .restore import assemble
+from .part import Part, Region
 from .store import Store, head_size
 
 
@@ -91,7 +92,7 @@ def verify(
     def work(window: Window, inner: Call) -> tuple[Window, list[DataLoss]]:
         return window, _check_window(store, manifest, window, level, inner)
 
-    run(work, chosen, done, limit=workers.limit(2 * manifest.window_size), workers=workers, call=call)
+    run(work, chosen, done, limit=workers.count, workers=workers, call=call)
     return Report(
         level=level,
         windows=len(chosen),
@@ -105,27 +106,26 @@ def _check_window(
     store: Store, manifest: Manifest, window: Window, level: Level, call: Call
 ) -> list[DataLoss]:
     problems = []
-    if level is Level.IMAGE:
-        try:
-            assemble(store, manifest, window, memoryview(bytearray(manifest.length_of(window))), call)
-        except DataLoss as problem:
-            problems.append(problem)
-        else:
-            return []
+    directories: list[Directory] = []
     region = region_of(manifest, window)
     for ref in window.parts:
-        key = manifest.key_of(window, ref)
         try:
-            check_part(store, key, ref.size, ref.sha256, region, min(level, Level.DIGEST), call)
+            if directory := check_part(store, manifest.key_of(window, ref), ref, region, level, call):
+                directories.append(directory)
         except DataLoss as problem:
             problems.append(problem)
-    return _distinct(problems)
+    if level is Level.IMAGE and not problems:
+        try:
+            _check_image(manifest, window, directories)
+        except DataLoss as problem:
+            problems.append(problem)
+    return problems
 
 
 def check_part(
-    store: Store, key: str, size: int, sha256: str, region: Region, level: Level, call: Call
-) -> None:
-    """Check one part, at most at level 4.
+    store: Store, key: str, ref: PartRef, region: Region, level: Level, call: Call
+) -> Directory | None:
+    """Check one part by itself; from level 2 on return its directory.
 
     Raises:
         DataLoss: missing, or not as it should be; the message names the part.
@@ -134,14 +134,30 @@ def check_part(
         found = head_size(store, key, call)
         if found is None:
             raise DataLoss(f"the part {key} is missing")
-        if found != size:
-            raise DataLoss(f"the part {key} has {found} bytes, not the {size} of the manifest")
-        return
-    part = fetch_part(store, key, size, sha256 if level >= Level.DIGEST else None, region, call)
-    for _ in part.members(sums=level >= Level.SUMS):
-        pass
+        if found != ref.size:
+            raise DataLoss(f"the part {key} has {found} bytes, not the {ref.size} of the manifest")
+        return None
+    remote = Remote(store, key, ref, call, whole=True, compare=level >= Level.DIGEST)
+    part = Part(remote.file, ref.size, region, key)
+    for _ in part.members(sums=level >= Level.SUMS, hashes=level is Level.IMAGE):
+        call.check()
+    if level >= Level.DIGEST:
+        remote.check_digest()
+    return directory_of(part, key, region)
 
 
-def _distinct(problems: list[DataLoss]) -> list[DataLoss]:
-    """Drop repetitions: level 5 stops at the first bad part, which is then found again."""
-    return list({problem.message: problem for problem in problems}.values())
+def _check_image(manifest: Manifest, window: Window, directories: list[Directory]) -> None:
+    """Compare what each part says of the granules that the window has from it with the newest part's word.
+
+    That the data is what its own part says has been looked at.
+    """
+    index = overlay(manifest, window, directories)
+    keys = [manifest.key_of(window, ref) for ref in window.parts]
+    hashes = dict(zip(keys, (directory.hashes for directory in directories), strict=True))
+    for granule, frame in enumerate(index.owners):
+        place = slice(granule * HASH, (granule + 1) * HASH)
+        if frame and hashes[frame.key][place] != index.hashes[place]:
+            name = f"{manifest.volume}/{manifest.snapshot}"
+            raise DataLoss(
+                f"the window at {window.offset} of {name} does not have what {frame.key} holds of it"
+            )

@@ -16,8 +16,9 @@ from ..dataplane.api import BlockSource
 from ..dataplane.extents import align
 from ..spi.call import Call
 from ..spi.model import ExtentKind
+from .build import Builder
 from .digest import HASH, ZERO, granule_hash, window_digest
-from .part import MAX_FRAME, Compression, Member, Region, build
+from .part import MAX_FRAME, Member, Region
 from .pieces import Joined
 from .plan import Task, changed_granules, store_whole
 
@@ -32,6 +33,10 @@ class Content(NamedTuple):
     digest: str | None
     part: Joined | None
     whole: bool
+
+
+class Outgrown(Exception):
+    """A window of which only some ranges were to be read must be read as a whole."""
 
 
 class WindowReader:
@@ -76,29 +81,57 @@ class WindowReader:
             self._read(extent.offset - base, extent.end - base)
 
     def _read(self, start: int, end: int) -> None:
-        granule = self._region.granule
-        for begin in range(start, end, MAX_FRAME):
+        """Read and hash positions of the window, one frame's worth after the other."""
+        for begin, stop in _steps(start, end):
             self._call.check()
-            stop = min(begin + MAX_FRAME, end)
             self._source.read_into(self._region.offset + begin, self._buffer[begin:stop])
+            self._hash(begin, stop)
+
+    def _hash(self, start: int, end: int) -> None:
+        granule = self._region.granule
         for begin in range(start, end, granule):
             i = begin // granule
             self.hashes[i * HASH : (i + 1) * HASH] = granule_hash(
                 self._buffer[begin : min(begin + granule, end)], granule
             )
 
+    def stream(self) -> Iterator[Member]:
+        """Read the whole window and yield its frames, each as soon as it was read and hashed."""
+        self._examined[:] = b"\1" * len(self._examined)
+        region = self._region
+        extents = self._source.extents(region.offset, region.length)
+        data = align(
+            (e for e in extents if e.kind is ExtentKind.DATA), region.granule, region.offset + region.length
+        )
+        finished = 0
+        for extent in data:
+            for begin, stop in _steps(extent.offset - region.offset, extent.end - region.offset):
+                # A frame is complete when the next one begins: two extents may lie in one.
+                if begin // MAX_FRAME > finished:
+                    yield from self._frames(finished, begin // MAX_FRAME)
+                    finished = begin // MAX_FRAME
+                self._read(begin, stop)
+        yield from self._frames(finished, -(-region.length // MAX_FRAME))
+
+    def _frames(self, first: int, last: int) -> Iterator[Member]:
+        per_frame = MAX_FRAME // self._region.granule
+        granules = range(first * per_frame, min(last * per_frame, self._region.granules))
+        return self.members(granules, zeros=False)
+
     def members(self, granules: Iterable[int], *, zeros: bool) -> Iterator[Member]:
-        """Yield these granules as frames of data, and with `zeros` the empty ones as ranges of zeros."""
+        """Yield these granules as frames of data, and with `zeros` the empty ones as ranges of zeros.
+
+        Frames end at multiples of `MAX_FRAME`: what they hold depends on the content alone, not on how
+        it was read.
+        """
         for run in _runs(granules, self._is_zero):
             start, end = self._position(run[0]), self._position(run[-1] + 1)
             if self._is_zero(run[0]):
                 if zeros:
                     yield Member(self._region.offset + start, end - start, None)
                 continue
-            step = max(MAX_FRAME, self._region.granule)
-            for begin in range(start, end, step):
-                data = self._buffer[begin : min(begin + step, end)]
-                yield Member(self._region.offset + begin, len(data), data)
+            for begin, stop in _steps(start, end):
+                yield Member(self._region.offset + begin, stop - begin, self._buffer[begin:stop])
 
     def data_granules(self) -> int:
         """Return how many granules are not zero."""
@@ -109,6 +142,14 @@ class WindowReader:
 
     def _position(self, index: int) -> int:
         return min(index * self._region.granule, self._region.length)
+
+
+def _steps(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut positions of a window at multiples of a frame."""
+    while start < end:
+        stop = min(end, (start // MAX_FRAME + 1) * MAX_FRAME)
+        yield start, stop
+        start = stop
 
 
 def _runs(granules: Iterable[int], kind: Callable[[int], bool]) -> Iterator[list[int]]:
@@ -124,33 +165,43 @@ def _runs(granules: Iterable[int], kind: Callable[[int], bool]) -> Iterator[list
 
 
 def capture(
-    reader: WindowReader, task: Task, fetch_old: Callable[[], bytes | None], compression: Compression
+    reader: WindowReader, task: Task, fetch_old: Callable[[], bytes | None], build: Builder
 ) -> Content:
     """Find out what to store of a window.
 
     Args:
         fetch_old: returns the granule hashes of `task.base`; called only when they are needed.
+
+    Raises:
+        Outgrown: more must be read than the task's ranges.
     """
-    old = fetch_old() if task.base and task.ranges is not None else None
-    if old is not None and task.ranges is not None:
-        reader.assume(old)
-        for offset, length in task.ranges:
-            reader.examine(offset, length)
-    else:
-        reader.examine(task.offset, task.length)
+    if task.base is None:
+        part = build.streamed(reader.stream(), reader.hashes)
+        digest = window_digest(reader.hashes)
+        return Content(digest, part if digest else None, whole=True)
+    old = _examine(reader, task, fetch_old)
     digest = window_digest(reader.hashes)
-    if digest is None or (task.base and task.base.digest == digest):
+    if digest is None or task.base.digest == digest:
         return Content(digest, None, whole=False)
-    if task.base and old is None:
+    if task.ranges is None:
         old = fetch_old()
-    layers = len(task.base.parts) if task.base and old is not None else 0
     changed = changed_granules(old, reader.hashes)
-    if store_whole(layers, len(changed), reader.data_granules()):
+    whole = store_whole(len(task.base.parts) if old is not None else 0, len(changed), reader.data_granules())
+    if whole and task.ranges is not None:
+        raise Outgrown  # the driver may have missed a change: the rest is read, too, and what is read counts
+    members = reader.members(range(len(reader.hashes) // HASH) if whole else changed, zeros=not whole)
+    return Content(digest, build.at_once(members, reader.hashes), whole=whole)
+
+
+def _examine(reader: WindowReader, task: Task, fetch_old: Callable[[], bytes | None]) -> bytes | None:
+    """Read what the task says; return the parent's hashes if they were needed for it."""
+    if task.ranges is None:
         reader.examine(task.offset, task.length)
-        digest = window_digest(reader.hashes)  # the driver may have missed a change: what is read counts
-        if digest is None:
-            return Content(None, None, whole=True)
-        members = reader.members(range(len(reader.hashes) // HASH), zeros=False)
-        return Content(digest, build(members, bytes(reader.hashes), compression), whole=True)
-    members = reader.members(changed, zeros=True)
-    return Content(digest, build(members, bytes(reader.hashes), compression), whole=False)
+        return None
+    old = fetch_old()
+    if old is None:
+        raise Outgrown
+    reader.assume(old)
+    for offset, length in task.ranges:
+        reader.examine(offset, length)
+    return old

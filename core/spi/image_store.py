@@ -38,11 +38,15 @@ class Body:
         size: bytes.
         sha256: hex digest of all of them.
         open: returns a fresh reader from the start; called again by each retry.
+        crc32: of all of them, as ZIP and zlib have it, if whoever made the digest has it at hand. A driver
+            may compare the bytes that it sends with this instead of hashing them once more: it looks
+            for bytes that changed in memory meanwhile, and `sha256` is still what a reader compares.
     """
 
     size: int
     sha256: str
     open: Callable[[], BinaryIO]
+    crc32: int | None = None
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview) -> Self:
@@ -88,11 +92,11 @@ class ImageStoreDriver(Driver[O]):
 
         [store.atomic] Nothing MUST be visible under `key` before it is complete, and an aborted put
         MUST leave nothing that `abort_uploads` does not find. [store.digest] A body whose bytes do
-        not match `size` and `sha256` MUST give `DataLoss` and leave nothing. [store.if-absent]
-        With `if_absent` an existing key MUST give `Conflict` and stay as it was. [store.keys] Two keys
-        MUST NOT share an object, whatever their case, length or Unicode form; one that cannot be kept
-        exactly MUST give `InvalidArgument` or `LimitExceeded`. [store.bounded] Memory MUST NOT grow with
-        the size of the body.
+        not match `size` and `sha256` (or `crc32`, where it has one) MUST give `DataLoss` and leave
+        nothing. [store.if-absent] With `if_absent` an existing key MUST give `Conflict` and stay as it
+        was. [store.keys] Two keys MUST NOT share an object, whatever their case, length or Unicode form;
+        one that cannot be kept exactly MUST give `InvalidArgument` or `LimitExceeded`. [store.bounded]
+        Memory MUST NOT grow with the size of the body.
         """
 
     @abstractmethod

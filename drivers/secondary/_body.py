@@ -5,22 +5,53 @@ from __future__ import annotations
 import hashlib
 from typing import Self
 
+from ...core.dataplane.checksum import crc32
 from ...core.spi import Body, Call, DataLoss, InvalidArgument
 
 CHUNK = 1024 * 1024
 """Bytes per read: SHA-256 and sockets gain nothing from more."""
 
 
+class _Sha256:
+    def __init__(self, expected: str) -> None:
+        self._expected = expected
+        self._hash = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def finish(self) -> None:
+        if self._hash.hexdigest() != self._expected.lower():
+            raise DataLoss(f"the body's SHA-256 is {self._hash.hexdigest()}, not {self._expected}")
+
+
+class _Crc32:
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._crc = 0
+
+    def update(self, data: bytes) -> None:
+        self._crc = crc32(data, self._crc)
+
+    def finish(self) -> None:
+        if self._crc != self._expected:
+            raise DataLoss(
+                f"the body's CRC-32 is {self._crc:08x}, not {self._expected:08x}: it changed in memory"
+            )
+
+
 class CheckedReader:
     """Reads a body once and refuses to hand out its last bytes unless all of them were right.
 
     A server that was told the length waits for the end that never comes, so nothing is stored.
+    Where the body has a CRC-32 this is compared, at a tenth of the cost of SHA-256: whoever made the body
+    has hashed its bytes, and what is looked for here is that they changed in memory since.
     """
 
     def __init__(self, body: Body, call: Call) -> None:
         self._body = body
         self._call = call
-        self._hash = hashlib.sha256()
+        self._check = _Sha256(body.sha256) if body.crc32 is None else _Crc32(body.crc32)
         self._left = body.size
         self._raw = body.open()
         if not self._left:
@@ -44,7 +75,7 @@ class CheckedReader:
         data = self._raw.read(want)
         if not data:
             raise DataLoss(f"the body ended after {self._done} of {self._body.size} bytes")
-        self._hash.update(data)
+        self._check.update(data)
         self._left -= len(data)
         if not self._left:
             self._finish()
@@ -64,8 +95,7 @@ class CheckedReader:
     def _finish(self) -> None:
         if self._raw.read(1):
             raise DataLoss(f"the body is longer than the {self._body.size} bytes that it said")
-        if self._hash.hexdigest() != self._body.sha256.lower():
-            raise DataLoss(f"the body's SHA-256 is {self._hash.hexdigest()}, not {self._body.sha256}")
+        self._check.finish()
 
     def close(self) -> None:
         """Close the body's reader; repeatable."""

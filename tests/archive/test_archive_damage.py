@@ -161,8 +161,8 @@ def test_altered_manifest(memory, archived, old, new):
 
 def test_newer_format(memory, archived):
     """A manifest of a later version says so, and is not called damaged."""
-    altered = memory.objects[MANIFEST].replace(b'"version":1', b'"version":2')
-    with pytest.raises(Unsupported, match="version 2"):
+    altered = memory.objects[MANIFEST].replace(b'"version":2', b'"version":3')
+    with pytest.raises(Unsupported, match="version 3, not 1 or 2"):
         Manifest.from_bytes(altered, "vol-1", "s1")
 
 

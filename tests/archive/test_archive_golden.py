@@ -1,6 +1,9 @@
-"""The archive in tests/archive/golden was written by the first version; it must be readable for ever.
+"""Archives that were written by each version of the format; they must be readable for ever.
 
-python tests/archive/test_archive_golden.py     writes it anew (only for a new format version)
+    golden      version 1: parts with SHA256SUMS
+    golden-2    version 2
+
+python tests/archive/test_archive_golden.py     writes the newest anew (only for a new format version)
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from bollard.core.archive import Archive, CreateOptions, Level, Timing
 from bollard.core.spi import Call
 from bollard.drivers.secondary.nfs import NfsDriver, NfsOptions
 
-GOLDEN = Path(__file__).parent / "golden"
+HERE = Path(__file__).parent
+OLD, NEWEST = HERE / "golden", HERE / "golden-2"
 SIZE = 3 * 65536 + 1000
 SNAPSHOTS = ("full", "first-increment", "second-increment")
 
@@ -61,10 +65,10 @@ def write(kit: Any, root: Path) -> None:
     store.close()
 
 
-@pytest.fixture
-def golden(tmp_path: Path) -> Iterator[Archive]:
-    """A copy of the archive in the repository (opening a store writes to it)."""
-    shutil.copytree(GOLDEN, tmp_path / "golden")
+@pytest.fixture(params=[OLD, NEWEST], ids=lambda path: path.name)
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """A copy of an archive in the repository (opening a store writes to it)."""
+    shutil.copytree(request.param, tmp_path / "golden")
     store = NfsDriver(NfsOptions(path=tmp_path / "golden"))
     store.open(Call())
     yield Archive(store)
@@ -82,13 +86,28 @@ def test_golden_restores(kit, golden, name):
 
 
 @pytest.mark.parametrize("script", ["emergency.sh", "emergency.py"])
-def test_golden_is_rescued(kit, tmp_path, script):
+@pytest.mark.parametrize("version", [OLD, NEWEST], ids=lambda path: path.name)
+def test_golden_is_rescued(kit, tmp_path, script, version):
     """Today's emergency scripts restore it, too."""
-    path = GOLDEN.parents[2] / "core" / "archive" / script
+    path = HERE.parents[1] / "core" / "archive" / script
     run = [sys.executable] if script.endswith(".py") else ["sh"]
-    arguments = [path, GOLDEN, "vol-golden", "second-increment", tmp_path / "disk.img"]
+    arguments = [path, version, "vol-golden", "second-increment", tmp_path / "disk.img"]
     subprocess.run([*run, *arguments], check=True, timeout=60, capture_output=True)
     assert (tmp_path / "disk.img").read_bytes() == contents(kit)["second-increment"]
+
+
+def test_an_old_chain_goes_on(kit, golden):
+    """An increment to a snapshot of either version takes over its parts, and restores."""
+    data = bytearray(contents(kit)["second-increment"])
+    data[150_000:150_010] = b"new bytes!"
+    made = golden.create(
+        kit.Ram(bytes(data)), Call(), volume="vol-golden", snapshot="third", parent="second-increment"
+    )
+    assert len({part.layer for _, part in made.parts()}) > 1
+    assert golden.verify(Call(), volume="vol-golden", snapshot="third", level=Level.IMAGE).ok
+    sink = kit.Ram(SIZE)
+    golden.restore(sink, Call(), volume="vol-golden", snapshot="third")
+    assert sink.data == data
 
 
 def test_todays_writer_makes_the_same_bytes(kit, tmp_path):
@@ -102,7 +121,7 @@ def test_todays_writer_makes_the_same_bytes(kit, tmp_path):
             if path.is_file()
         }
 
-    assert files(tmp_path) == files(GOLDEN)
+    assert files(tmp_path) == files(NEWEST)
 
 
 if __name__ == "__main__":
@@ -110,4 +129,4 @@ if __name__ == "__main__":
     import inline  # type: ignore[import-not-found]  # only here on the path
     import ram  # type: ignore[import-not-found]  # idem
 
-    write(SimpleNamespace(**vars(inline), Ram=ram.Ram), GOLDEN)
+    write(SimpleNamespace(**vars(inline), Ram=ram.Ram), NEWEST)

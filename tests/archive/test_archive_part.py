@@ -9,10 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bollard.core.archive.digest import ZERO, granule_hash
+from bollard.core.archive.digest import HASH, ZERO, granule_hash
+from bollard.core.archive.packing import DEFLATED, STORED, ZSTD, Packer, PackingError, unpack
 from bollard.core.archive.part import HASHES, MAX_FRAME, SUMS, Member, Part, Region, build
 from bollard.core.archive.pieces import Joined
 from bollard.core.spi import DataLoss
@@ -32,10 +34,17 @@ def content(joined: Joined) -> bytes:
         return reader.read()
 
 
+def hashes_of(place: int, data: bytes, region: Region = REGION) -> bytes:
+    """HASHES of a window in which one granule holds something."""
+    hashes = bytearray(ZERO * region.granules)
+    hashes[place * HASH : (place + 1) * HASH] = granule_hash(memoryview(data), region.granule)
+    return bytes(hashes)
+
+
 def simple() -> bytes:
     """A good part with one data and one zero member."""
     members = [Member(8192, 512, memoryview(b"a" * 512)), Member(9216, 1024, None)]
-    return content(build(members, HASHES_OF_NOTHING))
+    return content(build(members, hashes_of(0, b"a" * 512)))
 
 
 def test_round_trip():
@@ -43,7 +52,17 @@ def test_round_trip():
     part = opened(simple())
     found = [(m.offset, m.length, bytes(m.data) if m.data is not None else None) for m in part.members()]
     assert found == [(8192, 512, b"a" * 512), (9216, 1024, None)]
-    assert part.hashes() == HASHES_OF_NOTHING
+    assert part.hashes() == hashes_of(0, b"a" * 512)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_members_are_compared_with_hashes(place):
+    """Data and zeros that are not what HASHES says are refused, and still read without that comparison."""
+    members = [Member(8192, 512, memoryview(b"a" * 512)), Member(9216, 1024, None)]
+    data = content(build(members, hashes_of(place, b"a" * 512)))
+    with pytest.raises(DataLoss, match="not what HASHES says"):
+        list(opened(data).members())
+    assert len(list(opened(data).members(sums=False))) == 2
 
 
 def test_same_content_same_bytes():
@@ -56,12 +75,28 @@ def test_same_content_same_bytes():
 
 
 def test_ordinary_tools_read_it(tmp_path: Path):
-    """`unzip -t` and `sha256sum -c` accept a part."""
+    """`unzip` and Python's zipfile accept a part and get its members out."""
     path = tmp_path / "part.zip"
     path.write_bytes(simple())
-    subprocess.run(["unzip", "-q", "-t", path], check=True, timeout=30)
+    done = subprocess.run(["unzip", "-t", path], check=True, timeout=30, capture_output=True, text=True)
+    assert "No errors" in done.stdout
     subprocess.run(["unzip", "-q", path], cwd=tmp_path, check=True, timeout=30)
-    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=tmp_path, check=True, timeout=30)
+    assert (tmp_path / "0000000000002000.00000200.data").read_bytes() == b"a" * 512
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+
+
+def test_very_many_members(tmp_path: Path):
+    """More members than a plain ZIP can count are read by `unzip` and by us."""
+    region, one = Region(0, 70_000 * 512, 512), memoryview(b"b" * 512)
+    members = [Member(i * 512, 512, one) for i in range(70_000)]
+    joined = build(members, granule_hash(one, 512) * 70_000)
+    path = tmp_path / "part.zip"
+    path.write_bytes(content(joined))
+    done = subprocess.run(["unzip", "-Z1", path], check=True, timeout=60, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 70_001
+    with path.open("rb") as file:
+        assert len(Part(file, joined.size, region, "the-part").infos) == 70_000
 
 
 def test_data_is_not_copied():
@@ -139,10 +174,65 @@ def test_frames_are_limited():
 
 
 def test_unknown_compression_is_refused():
-    """LZMA and bzip2 are not in the format."""
+    """LZMA and bzip2 are not in the format; an encrypted member neither."""
     members = [("0000000000002000.00000200.data", b"a" * 512)]
     with pytest.raises(DataLoss, match="compression"):
         list(opened(hostile(members, compression=zipfile.ZIP_LZMA)).members())
+
+
+PACKED = b"The quick brown fox. " * 1000
+
+
+def packed_part(compression: str, size: int) -> tuple[bytes, Region]:
+    """A part with one compressed member of so many bytes."""
+    region, data = Region(0, size, size), PACKED[:size]
+    return content(
+        build([Member(0, size, memoryview(data))], hashes_of(0, data, region), compression)
+    ), region
+
+
+@pytest.mark.parametrize("compression", ["deflate", "zstd", "auto"])
+def test_compressed_members(compression):
+    """Each method shrinks text and gives it back; what does not shrink is stored as it is."""
+    data, region = packed_part(compression, 16384)
+    assert len(data) < 2000
+    (member,) = opened(data, region).members()
+    assert bytes(member.data or b"") == PACKED[:16384]
+    noise = memoryview(hashlib.shake_128(b"noise").digest(16384))
+    members = [Member(0, 16384, noise)]
+    stored, plain = build(members, ZERO, compression), build(members, ZERO)
+    assert content(stored) == content(plain)
+
+
+@pytest.mark.parametrize("method", [DEFLATED, ZSTD])
+@pytest.mark.parametrize("length", [0, 1, 16383, 16385, 10**6])
+def test_bombs_are_not_unpacked(method, length):
+    """What unpacks to another length than its member's is refused; so is a second frame behind the first."""
+    packed = Packer("deflate" if method == DEFLATED else "zstd").pack(memoryview(PACKED[:16384]))[1]
+    with pytest.raises(PackingError):
+        unpack(method, packed, length)
+    assert unpack(method, packed, 16384) == PACKED[:16384]
+    with pytest.raises(PackingError):
+        unpack(method, packed[:-1], 16384)
+    if method == ZSTD:
+        with pytest.raises(PackingError):
+            unpack(method, bytes(packed) * 2, 16384)
+
+
+def test_a_zstd_frame_that_hides_its_length_is_refused():
+    """The library would have to guess how much memory it takes; ours always say it."""
+    hiding = zstandard.ZstdCompressor(write_content_size=False).compress(PACKED)
+    with pytest.raises(PackingError, match="does not say"):
+        unpack(ZSTD, hiding, len(PACKED))
+
+
+def test_compression_is_decided_frame_by_frame():
+    """With "auto" a part of text and noise has both kinds of members."""
+    noise = memoryview(hashlib.shake_128(b"noise").digest(16384))
+    text = memoryview(PACKED[:16384])
+    region = Region(0, 32768, 16384)
+    joined = build([Member(0, 16384, text), Member(16384, 16384, noise)], ZERO * 2, "auto")
+    assert [info.compress_type for info in opened(content(joined), region).infos] == [ZSTD, STORED]
 
 
 def test_wrong_hashes_length_and_sums():

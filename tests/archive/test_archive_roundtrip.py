@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bollard.core.archive import Archive, CreateOptions, Level, Workers
+from bollard.core.archive.lanes import Lanes
 from bollard.core.spi import (
     Call,
     Conflict,
@@ -422,7 +424,31 @@ def test_memory_is_bounded(kit, memory):
     assert peak < 16 * window
 
 
-def test_budget_limits_the_workers():
-    """Large windows mean fewer workers, never none."""
-    workers = Workers(count=8, budget=256 * MIB)
-    assert [workers.limit(size * MIB) for size in (1, 64, 128, 256, 1024)] == [8, 4, 2, 1, 1]
+def test_lanes_stay_within_their_budget(kit):
+    """Windows are worked on together as long as they fit; one that never fits goes alone; memory is kept."""
+    lanes = Lanes(kit.Ram(MIB), 3, 8 * MIB, budget=8 * MIB)
+    with lanes:
+        with lanes.take(3 * MIB) as one, lanes.take(3 * MIB) as two:
+            assert one is not two
+            assert not lanes.would_fit(3 * MIB)
+        with lanes.take(8 * MIB) as warm:
+            warm.buffer[:] = b"x" * len(warm.buffer)
+        with lanes.take(8 * MIB) as again:
+            assert again is warm
+            assert again.buffer[0] == ord("x")
+            assert not lanes.would_fit(1)
+        with lanes.take(MIB), lanes.take(MIB), lanes.take(MIB):
+            assert warm.buffer[0] == 0
+        with lanes.take(100 * MIB):
+            assert not lanes.would_fit(1)
+    assert lanes.peak == 100 * MIB
+
+
+def test_a_lane_gives_memory_back(kit):
+    """What a part holds packed is dropped from the buffer, whole pages only."""
+    with Lanes(kit.Ram(MIB), 1, MIB, budget=MIB) as lanes, lanes.take(MIB) as lane:
+        lane.buffer[:] = b"x" * MIB
+        lane.drop(100, 3 * mmap.PAGESIZE + 100)
+        kept = bytes(lane.buffer[: 4 * mmap.PAGESIZE])
+    page = mmap.PAGESIZE
+    assert kept == b"x" * page + bytes(2 * page) + b"x" * page

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
@@ -151,6 +152,23 @@ def test_a_body_that_lies_leaves_nothing(store: Store, call: Call, size: str, li
     with pytest.raises(DataLoss):
         store.driver.put("a/b", Body(size=said, sha256=sha256, open=bodies(data)), call)
     assert not store.names()
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_body_with_a_crc_is_compared_with_that(store: Store, call: Call, size: str, changed: bool) -> None:
+    """[store.digest] A byte that changed in memory since it was hashed is found by the CRC-32, too."""
+    data = SIZES[size]
+    sent = bytes([data[0] ^ 1]) + data[1:] if changed else data
+    sha256 = hashlib.sha256(data).hexdigest()
+    body = Body(size=len(data), sha256=sha256, open=bodies(sent), crc32=zlib.crc32(data))
+    if changed:
+        with pytest.raises(DataLoss):
+            store.driver.put("a/b", body, call)
+        assert not store.names()
+    else:
+        store.driver.put("a/b", body, call)
+        assert b"".join(store.driver.get("a/b", call)) == data
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
