@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from .details import Details
 from .errors import DecodeError
-from .shapes import DetailMap, FieldShape, check, fields_of
+from .shapes import DetailMap, FieldShape, Keyed, check, fields_of
 
 
 class TransferObject:
@@ -41,7 +41,7 @@ class TransferObject:
         except DecodeError as error:
             error.within(field.name)
             raise
-        if isinstance(field.shape, DetailMap):
+        if isinstance(field.shape, DetailMap | Keyed):
             self._set(field.name, Details(value))
 
     def _complete(self) -> None:

@@ -1,4 +1,7 @@
-"""`details`: a driver's free key-value pairs, frozen like the object that carries them."""
+"""`details`: a driver's free key-value pairs, frozen like the object that carries them.
+
+A command's other maps (`shapes.Keyed`) are frozen in the same class; their annotation tells what they hold.
+"""
 
 from __future__ import annotations
 

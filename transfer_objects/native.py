@@ -18,7 +18,7 @@ from .errors import DecodeError
 from .reader import MAX_DEPTH, REDACTED, Repeated, read_root, too_deep
 from .rules import INT64_MAX, INT64_MIN
 from .secret import Secret
-from .shapes import Choice, DetailMap, Hidden, Many, Nested, Shape, fields_of
+from .shapes import Choice, DetailMap, Hidden, Keyed, Many, Nested, Shape, fields_of
 
 T = TypeVar("T", bound=TransferObject)
 
@@ -124,6 +124,8 @@ class _Writer:
             case Many(item, container):
                 items = sorted(value) if container is frozenset else value
                 return [self._value(item, each, depth) for each in items]
+            case Keyed(item):
+                return {key: self._value(item, each, depth) for key, each in value.items()}
             case DetailMap():
                 return {k: self._secret(v) if isinstance(v, Secret) else v for k, v in value.items()}
             case _:

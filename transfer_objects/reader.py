@@ -20,7 +20,7 @@ from .objects import (
     VolumeObjectTO,
 )
 from .secret import Secret
-from .shapes import Choice, DetailMap, FieldShape, Hidden, Many, Nested, Shape, check, fields_of
+from .shapes import Choice, DetailMap, FieldShape, Hidden, Keyed, Many, Nested, Shape, check, fields_of
 from .stores import S3TO, ImageStoreTO, NfsTO, PrimaryDataStoreTO, SwiftTO
 
 TRANSFER_OBJECTS: tuple[type[TransferObject], ...] = (
@@ -119,6 +119,8 @@ def _read(shape: Shape, value: Any, depth: int) -> Any:
             return _read_many(shape, value, depth)
         case DetailMap():
             return _read_details(value)
+        case Keyed(item):
+            return _read_keyed(item, value, depth)
         case _:
             check(shape, value)
             return value
@@ -149,6 +151,17 @@ def _read_many(shape: Many, value: Any, depth: int) -> Any:
     found = shape.container(items)
     if len(found) != len(items):
         raise DecodeError("must not hold the same item twice")
+    return found
+
+
+def _read_keyed(shape: Shape, value: Any, depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in _as_dict(value).items():
+        try:
+            found[key] = _read(shape, item, depth)
+        except DecodeError as error:
+            error.within(shown(key))
+            raise
     return found
 
 

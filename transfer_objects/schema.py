@@ -17,7 +17,7 @@ from typing import Any
 from .base import TransferObject
 from .reader import REDACTED, TRANSFER_OBJECTS
 from .rules import LABEL, RULES, SECRET_DETAIL_KEY, TEXT, IntRule, TextRule
-from .shapes import Choice, FieldShape, Flag, Hidden, Many, Nested, Number, Shape, Text, fields_of
+from .shapes import Choice, FieldShape, Flag, Hidden, Keyed, Many, Nested, Number, Shape, Text, fields_of
 
 SCHEMA_ID = "urn:bollard:transfer-objects:1"
 
@@ -85,6 +85,8 @@ def _shape(shape: Shape) -> dict[str, Any]:
             return {"oneOf": [_reference(cls.__name__) for cls in classes]}
         case Many(item, container):
             return {"type": "array", "items": _shape(item), "uniqueItems": container is frozenset}
+        case Keyed(item):
+            return {"type": "object", "propertyNames": _rule(LABEL), "additionalProperties": _shape(item)}
         case _:  # DetailMap
             return _reference("Details")
 

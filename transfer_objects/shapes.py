@@ -73,7 +73,16 @@ class DetailMap:
     """`details`: text or `Secret` by key."""
 
 
-Shape: TypeAlias = Text | Number | Flag | Choice | Hidden | Nested | Many | DetailMap
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keyed:
+    """`item` by free text keys, which obey the rule of labels."""
+
+    item: Shape
+
+
+Shape: TypeAlias = Text | Number | Flag | Choice | Hidden | Nested | Many | DetailMap | Keyed
+
+_UNIONS = (typing.Union, types.UnionType)
 
 # Two threads may fill in the same class at once: both write equal tuples.
 _known: dict[type, tuple[FieldShape, ...]] = {}
@@ -114,19 +123,20 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldShape:
 
 
 def _arms(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)
+    return typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
 
 
 def _shape(hint: Any) -> Shape:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
+        return Nested(args)
     if origin is typing.Annotated:
         rule = args[1]
         return Text(rule) if isinstance(rule, TextRule) else Number(rule)
     if origin in (tuple, frozenset):
         return Many(_shape(args[0]), origin)
     if origin is Mapping:
-        return DetailMap()
+        return DetailMap() if args[1] == str | Secret else Keyed(_shape(args[1]))
     if hint is bool:
         return Flag()
     if hint is Secret:
@@ -158,6 +168,8 @@ def check(shape: Shape, value: Any) -> None:
             _need(type(value) in classes, f"must be {' or '.join(c.__name__ for c in classes)}", value)
         case Many():
             _check_many(shape, value)
+        case Keyed(item):
+            _check_keyed(item, value)
         case _:  # DetailMap
             _check_details(value)
 
@@ -174,6 +186,17 @@ def _check_many(shape: Many, value: Any) -> None:
             check(shape.item, item)
         except DecodeError as error:
             error.within(f"[{index}]")
+            raise
+
+
+def _check_keyed(shape: Shape, value: Any) -> None:
+    _need(isinstance(value, Mapping), "must be a mapping", value)
+    for key, item in value.items():
+        check(Text(LABEL), key)
+        try:
+            check(shape, item)
+        except DecodeError as error:
+            error.within(shown(key))
             raise
 
 
