@@ -140,7 +140,6 @@ class _Run:
     snapshots: int = 0
     parts: int = 0
     size: int = 0
-    window: int = 1
     problems: list[str] = field(default_factory=list)
 
     def run(self) -> CheckUp:
@@ -198,7 +197,6 @@ class _Run:
             self._choose(candidate)
 
     def _take(self, manifest: Manifest, found: dict[str, _Candidate]) -> None:
-        self.window = max(self.window, manifest.window_size)
         for window, part in manifest.parts():
             key = manifest.key_of(window, part)
             known = found.get(key)
@@ -232,8 +230,7 @@ class _Run:
             finished += 1
             self.call.progress(finished, len(parts))
 
-        limit = self.workers.limit(2 * self.window)
-        run(work, parts, done, limit=limit, workers=self.workers, call=self.call)
+        run(work, parts, done, limit=self.workers.count, workers=self.workers, call=self.call)
 
     def _check(self, part: _Candidate, level: Level, call: Call | None = None) -> None:
         call = call or self.call
