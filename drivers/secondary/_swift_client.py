@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...core.spi import Call, Outcome, Unavailable
+from . import _swift_keystone as keystone
 from ._http import quiet
 from ._retry import repeated
 from ._swift_errors import from_answer, from_connection, from_sign_in
@@ -40,7 +41,7 @@ class SwiftClient:
     """Requests of one user on one account, from any number of threads."""
 
     def __init__(self, options: SwiftOptions) -> None:
-        quiet("swiftclient", "keystoneclient", "keystoneauth", "requests", "urllib3")
+        quiet("swiftclient", "keystoneauth", "requests", "urllib3")
         self._options = options
         self._lock = threading.Lock()
         self._signed_in: tuple[str, str] | None = None
@@ -139,13 +140,15 @@ class SwiftClient:
 
     def _sign_in(self, call: Call) -> tuple[str, str]:
         options = self._options
+        if options.auth_version != "1":
+            return keystone.sign_in(options, self._timeouts(call), call)
         try:
             url, token = self.api.get_auth(
                 options.url,
                 options.sign_in_user(),
                 options.key.reveal(),
-                auth_version=options.auth_version,
-                os_options=options.keystone(),
+                auth_version="1",
+                os_options={"object_storage_url": options.storage_url} if options.storage_url else {},
                 insecure=not options.verify_tls,
                 cacert=str(options.ca_file) if options.ca_file else None,
                 timeout=min(self._timeouts(call)),

@@ -26,20 +26,12 @@ def from_answer(error: ClientException, what: str) -> StorageError:
 
 
 def from_sign_in(error: ClientException) -> StorageError:
-    """Return the typed error for a sign-in that failed; Keystone's client gives words, not a status."""
-    what, words = "signing in", str(error)
-    if error.http_status:
-        cls = Unauthenticated if error.http_status in (401, 403) else status_class(int(error.http_status))
-        return cls(f"{what}: the store answered {error.http_status}", outcome=Outcome.NOT_APPLIED)
-    if "Unauthorized" in words:
-        return Unauthenticated(f"{what}: user, key, account or domain is wrong")
-    if "python-keystoneclient" in words:
-        return InvalidArgument(f"{what}: auth_version 2 and 3 need the package python-keystoneclient")
-    if "No tenant" in words or "No project" in words:
-        return InvalidArgument(f"{what}: option 'account' must name the project")
-    if "not found" in words:
-        return InvalidArgument(f"{what}: the catalog has no object store for this region")
-    return Unavailable(f"{what}: the identity service failed", outcome=Outcome.NOT_APPLIED)
+    """Return the typed error for a sign-in of version 1 that failed."""
+    what, status = "signing in", int(error.http_status or 0)
+    if status:
+        cls = Unauthenticated if status in (401, 403) else status_class(status)
+        return cls(f"{what}: the store answered {status}", outcome=Outcome.NOT_APPLIED)
+    return Unavailable(f"{what}: the store answered nothing sensible", outcome=Outcome.NOT_APPLIED)
 
 
 def from_connection(error: Exception, what: str, call: Call) -> StorageError:

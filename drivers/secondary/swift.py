@@ -84,17 +84,6 @@ class SwiftOptions:
         joined = self.auth_version == "1" and self.account and ":" not in self.user_name
         return f"{self.account}:{self.user_name}" if joined else self.user_name
 
-    def keystone(self) -> dict[str, str]:
-        """Return what swiftclient calls os_options."""
-        named = {
-            "tenant_name": self.account,
-            "user_domain_name": self.user_domain,
-            "project_domain_name": self.project_domain,
-            "region_name": self.region,
-            "object_storage_url": self.storage_url,
-        }
-        return {name: value for name, value in named.items() if value}
-
 
 class SwiftDriver(ImageStoreDriver[SwiftOptions]):
     """Objects of one container, below one prefix; segments of large ones in a second container."""

@@ -4,10 +4,12 @@
         swift.auth_url      tempauth, version 1: user test:tester, key swift.key
         swift.s3_url        the same server's S3 face (s3api): access key test:tester, secret swift.key
         swift.kill("object"); swift.start("object")
+        swift.trust(keystone)   a second proxy, for users of a Keystone
 
     client ── proxy (tempauth, slo, s3api) ──┬── object ──── home/node/sda1/objects
                     │                        ├── container ─ home/node/sda1/containers
-                memcached                    └── account ─── home/node/sda1/accounts
+            │   memcached                    └── account ─── home/node/sda1/accounts
+            └ keystone-proxy (authtoken, keystoneauth, slo) ── the same three
 
 Swift looks for /etc/swift/swift.conf when it is imported, so each server is started by a few lines that tell
 it another place first (seen with Swift 2.38.3).
@@ -26,6 +28,7 @@ from typing import Self
 
 from kvm_lab.polling import until
 from ports import free_ports
+from real_keystone import RealKeystone
 
 _SERVERS = ("account", "container", "object", "proxy")
 
@@ -131,6 +134,26 @@ use = egg:swift#slo
 min_segment_size = 1
 """
 
+# What Keystone says is cached, else each request asks (0.2 s): a revoked token counts until `forget_tokens`.
+_KEYSTONE = """\
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+www_authenticate_uri = {keystone.url}
+auth_url = {keystone.url}
+auth_type = password
+username = admin
+password = {keystone.admin_password}
+project_name = admin
+user_domain_id = default
+project_domain_id = default
+delay_auth_decision = true
+include_service_catalog = false
+cache = swift.cache
+[filter:keystoneauth]
+use = egg:swift#keystoneauth
+operator_roles = member
+"""
+
 
 class RealSwift:
     """The servers; each may be killed and started again.
@@ -172,7 +195,8 @@ class RealSwift:
         until(lambda: all(map(self._healthy, answering)), seconds=60, what=f"Swift's {', '.join(answering)}")
 
     def _launch(self, name: str) -> None:
-        command = [sys.executable, "-c", _SERVE, name, str(self.home / f"{name}.conf")]
+        kind = name.removeprefix("keystone-")
+        command = [sys.executable, "-c", _SERVE, kind, str(self.home / f"{name}.conf")]
         if name == "memcached":
             command = [
                 "memcached",
@@ -192,6 +216,26 @@ class RealSwift:
             self._running[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment()
             )
+
+    def trust(self, keystone: RealKeystone) -> None:
+        """Start a second proxy, whose users are those of a Keystone, and put it into its catalog."""
+        name = "keystone-proxy"
+        [self._ports[name]] = free_ports(1)
+        text = (self.home / "proxy.conf").read_text()
+        for old, new in (
+            (f"bind_port = {self._proxy}\n", f"bind_port = {self._ports[name]}\n"),
+            (" s3api tempauth ", " authtoken keystoneauth "),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        (self.home / f"{name}.conf").write_text(text + _KEYSTONE.format(keystone=keystone))
+        self.start(name)
+        keystone.add_swift(f"http://127.0.0.1:{self._ports[name]}/v1/AUTH_%(project_id)s")
+
+    def forget_tokens(self) -> None:
+        """Empty the cache in which Swift keeps what Keystone said of tokens, as five minutes would."""
+        self.kill("memcached")
+        self.start("memcached")
 
     def kill(self, name: str) -> None:
         """`kill -9` a server."""

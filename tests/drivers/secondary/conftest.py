@@ -7,6 +7,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.http_server import DropConnection
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from real_keystone import RealKeystone
 from real_nfs import RealNfs
 from real_swift import RealSwift
 
@@ -268,12 +270,18 @@ def _s3_store(s3: Any, url: str, simulator: Any = None) -> Iterator[Store]:
 @pytest.fixture
 def swift_store(swift_server: FaultySwift) -> Iterator[Store]:
     """A prefix of the container."""
-    yield from _swift_store("swift", swift_server.auth_url, swift_server)
+    yield from _swift_store("swift", *_tempauth(swift_server.auth_url), swift_server)
 
 
-def _swift_store(kind: str, auth_url: str, simulator: Any = None) -> Iterator[Store]:
+def _tempauth(auth_url: str) -> tuple[swiftclient.Connection, dict[str, Any]]:
+    connection = swiftclient.Connection(authurl=auth_url, user="test:tester", key=KEY)
+    return connection, {"url": auth_url, "account": "test", "user_name": "tester", "key": KEY}
+
+
+def _swift_store(
+    kind: str, swift: swiftclient.Connection, signing_in: dict[str, Any], simulator: Any = None
+) -> Iterator[Store]:
     prefix = uuid.uuid4().hex
-    swift = swiftclient.Connection(authurl=auth_url, user="test:tester", key=KEY)
 
     def names() -> list[str]:
         containers = [c["name"] for c in swift.get_account()[1]]
@@ -283,10 +291,7 @@ def _swift_store(kind: str, auth_url: str, simulator: Any = None) -> Iterator[St
         ]
 
     options = {
-        "url": auth_url,
-        "account": "test",
-        "user_name": "tester",
-        "key": KEY,
+        **signing_in,
         "container": "archive",
         "prefix": prefix,
         "segment_size": PART,
@@ -309,7 +314,7 @@ def real_swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSwift]:
 @pytest.fixture
 def real_swift_store(real_swift: RealSwift) -> Iterator[Store]:
     """A prefix of the container."""
-    yield from _swift_store("swift", real_swift.auth_url)
+    yield from _swift_store("swift", *_tempauth(real_swift.auth_url))
 
 
 @pytest.fixture
@@ -324,6 +329,41 @@ def real_s3_store(real_swift: RealSwift) -> Iterator[Store]:
     )
     yield from _s3_store(client, real_swift.s3_url)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def keystone(real_swift: RealSwift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKeystone]:
+    """A real Keystone that real Swift asks, with a container; started by the first test that needs it."""
+    with RealKeystone(tmp_path_factory.mktemp("keystone")) as server:
+        real_swift.trust(server)
+        with closing(keystone_connection(server)) as connection:
+            connection.put_container("archive")
+        yield server
+
+
+def keystone_connection(keystone: RealKeystone) -> swiftclient.Connection:
+    """Return a connection of the user of the tests."""
+    url, token = keystone.sign_in()
+    return swiftclient.Connection(preauthurl=url, preauthtoken=token)
+
+
+@pytest.fixture
+def keystone_store(keystone: RealKeystone) -> Iterator[Store]:
+    """A prefix of that container."""
+    yield from _swift_store("swift", keystone_connection(keystone), keystone_sign_in(keystone))
+
+
+def keystone_sign_in(keystone: RealKeystone) -> dict[str, Any]:
+    """Return the driver's options for the user of the tests."""
+    return {
+        "url": keystone.url,
+        "auth_version": "3",
+        "account": keystone.project,
+        "user_name": keystone.user,
+        "key": keystone.password,
+        "user_domain": keystone.domain,
+        "project_domain": keystone.domain,
+    }
 
 
 _REAL = [pytest.param(kind, marks=pytest.mark.real) for kind in ("real_s3", "real_swift")]
