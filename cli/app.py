@@ -16,6 +16,7 @@ from ..core.spi import StorageError
 from . import (
     archive,
     archive_check,
+    archive_copy,
     archive_fleet,
     archive_keep,
     archive_serve,
@@ -72,6 +73,7 @@ def root(
 
 archive.app.command()(archive_serve.serve)
 archive.app.command()(archive_fleet.fleet)
+archive.app.command()(archive_copy.copy)
 app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
 archive.app.command()(archive_keep.retain)

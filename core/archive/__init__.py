@@ -12,6 +12,7 @@ from .archive import Archive, Entry
 from .blocks import ArchiveSource, ReadOptions
 from .checkup import CheckUp, Cursor
 from .collect import Collected
+from .copy import CopiedSnapshot
 from .create import CreateOptions
 from .intent import Timing
 from .manifest import Manifest, PartRef, Window
@@ -28,6 +29,7 @@ __all__ = [
     "CheckUp",
     "Collected",
     "Compression",
+    "CopiedSnapshot",
     "CreateOptions",
     "Cursor",
     "Entry",

@@ -17,6 +17,7 @@ from .begin import Beginning
 from .blocks import ArchiveSource, ReadOptions
 from .checkup import CheckUp, Cursor, check_up
 from .collect import Collected, Collector, remove_manifest
+from .copy import CopiedSnapshot, SnapshotCopy, parents_first
 from .create import Copier, CreateOptions, Creation
 from .intent import Timing, WallClock
 from .manifest import Manifest
@@ -112,16 +113,7 @@ class Archive:
         if self._has(call, volume, snapshot):
             manifest = load_manifest(self._store, volume, snapshot, call)
         else:
-            beginning = Beginning(
-                store=self._store,
-                volume=volume,
-                snapshot=snapshot,
-                attempt=check_id("attempt", self._new_attempt()),
-                writer=self._writer,
-                clock=self._clock,
-                timing=self._timing,
-            )
-            begun = beginning.begin(parent, call)
+            begun = self._beginning(volume, snapshot).begin(parent, call)
             publish_rescue(self._store, call)
             options = replace(options, created=options.created or datetime.fromtimestamp(self._clock(), UTC))
             manifest = Creation(self._store, begun, options, self._workers).run(source, changed, call, copy)
@@ -129,6 +121,56 @@ class Archive:
             text = f"{volume}/{snapshot} is in the archive with {manifest.size} bytes and the parent"
             raise Conflict(f"{text} {manifest.parent}, not {source.size} and {parent}")
         return manifest
+
+    def _beginning(self, volume: str, snapshot: str) -> Beginning:
+        return Beginning(
+            store=self._store,
+            volume=volume,
+            snapshot=snapshot,
+            attempt=check_id("attempt", self._new_attempt()),
+            writer=self._writer,
+            clock=self._clock,
+            timing=self._timing,
+        )
+
+    def copy_from(
+        self, source: Archive, call: Call, *, volume: str, snapshots: Iterable[str] = ()
+    ) -> list[CopiedSnapshot]:
+        """Copy snapshots of a volume from another archive, parents first; what is here already stays.
+
+        Safe to repeat after any failure. Parts are copied as they are, each checked by its digest.
+
+        Args:
+            source: `self` or another archive on the same store would find everything there.
+            call: `progress` is called with bytes of parts, of all.
+            snapshots: ids; none: all that the source lists.
+
+        Raises:
+            NotFound: the source does not have one of them.
+            Conflict: this archive has another image under the id of one; those before it were copied.
+            Busy: another writer is at it (with `retry_after`).
+            DataLoss: a manifest or part of the source is damaged; those before it were copied.
+        """
+        wanted = list(snapshots) or [entry.snapshot for entry in source.list(call, volume=volume)]
+        manifests = parents_first(source.show(call, volume=volume, snapshot=one) for one in set(wanted))
+        total = sum(part.size for manifest in manifests for _, part in manifest.parts())
+        finished = 0
+
+        def sent(size: int) -> None:
+            nonlocal finished
+            finished += size
+            call.progress(finished, total)
+
+        return [
+            SnapshotCopy(
+                source=source._store,
+                manifest=manifest,
+                beginning=self._beginning(volume, manifest.snapshot),
+                workers=self._workers,
+                sent=sent,
+            ).run(call)
+            for manifest in manifests
+        ]
 
     def restore(
         self,

@@ -110,7 +110,7 @@ class Creation:
         self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier | None = None
     ) -> Manifest:
         """Store what changed and commit; return what is in the archive then."""
-        return self._commit(self._copied(source, changed, call, copy or Creation.copy), call)
+        return self.commit(self._copied(source, changed, call, copy or Creation.copy), call)
 
     def _copied(
         self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier
@@ -205,7 +205,7 @@ class Creation:
             windows=ordered,
         )
 
-    def _commit(self, manifest: Manifest, call: Call) -> Manifest:
+    def commit(self, manifest: Manifest, call: Call) -> Manifest:
         """Steps 5 to 7; return what is in the archive now.
 
         Raises:
