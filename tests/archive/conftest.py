@@ -19,6 +19,7 @@ from bollard.drivers.secondary.s3 import S3Driver
 from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from real_swift import RealSwift
 
 HERE = Path(__file__).parent
 KEY = "correct-horse-battery"
@@ -42,7 +43,7 @@ def _load(name: str) -> ModuleType:
 def kit() -> ModuleType:
     """`MemoryStore`, `Crash`, `Ram`, `Inline`, `FakeClock`."""
     kit = ModuleType("kit")
-    for name in ("memory_store", "ram", "inline"):
+    for name in ("memory_store", "ram", "inline", "stepped_store"):
         kit.__dict__.update({k: v for k, v in vars(_load(name)).items() if not k.startswith("_")})
     return kit
 
@@ -70,18 +71,52 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.auth_url
 
 
-def _s3_driver(url: str) -> S3Driver:
+def _s3_driver(url: str, access_key: str = "a", key: str = KEY) -> S3Driver:
     return S3Driver(
         parse_options(
             S3Driver.Options,
-            {"endpoint_url": url, "bucket": "archive", "access_key": "a", "secret_key": KEY},
+            {"endpoint_url": url, "bucket": "archive", "access_key": access_key, "secret_key": key},
         )
     )
 
 
-def _swift_driver(url: str) -> SwiftDriver:
-    account = {"account": "test", "user_name": "tester", "key": KEY, "container": "archive"}
+def _swift_driver(url: str, key: str = KEY) -> SwiftDriver:
+    account = {"account": "test", "user_name": "tester", "key": key, "container": "archive"}
     return SwiftDriver(parse_options(SwiftDriver.Options, {"url": url, **account}))
+
+
+@pytest.fixture(scope="session")
+def real_swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSwift]:
+    """Swift's own servers, with a container; their S3 face shows it as a bucket."""
+    with RealSwift(tmp_path_factory.mktemp("real-swift")) as server:
+        connection = swiftclient.Connection(authurl=server.auth_url, user="test:tester", key=server.key)
+        connection.put_container("archive")
+        connection.close()
+        yield server
+
+
+@pytest.fixture
+def driver_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """A function that opens the driver of a kind of store, simulated or real."""
+    opened = []
+
+    def make(kind: str) -> ImageStoreDriver[Any]:
+        server: Any = request.getfixturevalue("real_swift") if kind.startswith("real") else None
+        makers: dict[str, Callable[[], ImageStoreDriver[Any]]] = {
+            "nfs": lambda: NfsDriver(NfsOptions(path=tmp_path)),
+            "s3": lambda: _s3_driver(request.getfixturevalue("s3")),
+            "swift": lambda: _swift_driver(request.getfixturevalue("swift")),
+            "real_s3": lambda: _s3_driver(server.s3_url, "test:tester", server.key),
+            "real_swift": lambda: _swift_driver(server.auth_url, server.key),
+        }
+        driver = makers[kind]()
+        driver.open(Call())
+        opened.append(driver)
+        return driver
+
+    yield make
+    for driver in opened:
+        driver.close()
 
 
 @pytest.fixture(params=["memory", "nfs", "s3", "swift"])

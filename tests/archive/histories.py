@@ -27,6 +27,7 @@ from bollard.core.spi import (
     Extent,
     NotFound,
     StorageError,
+    Unavailable,
 )
 
 VOLUME = "vol"
@@ -68,14 +69,18 @@ class World:
         kit: MemoryStore, Crash, Ram, Inline.
         seed: of everything that is random.
         lagging: whether listings show the past.
+        store: a real one (`SteppedStore`), whose calls may fail; None: one in memory.
     """
 
-    def __init__(self, kit: Any, seed: int, *, lagging: bool) -> None:
+    def __init__(self, kit: Any, seed: int, *, lagging: bool, store: Any = None) -> None:
         self.kit = kit
         self.random = random.Random(seed)  # noqa: S311 - a history, no secret
         self.now = 1_000_000.0
         options = kit.MemoryOptions(conditional_put=not lagging, listing_consistent=not lagging)
-        self.store = kit.MemoryStore(options)
+        self.store = store or kit.MemoryStore(options)
+        self.accepted: tuple[type[BaseException], ...] = (kit.Crash, *RACES)
+        if store is not None:
+            self.accepted += (Unavailable,)  # what the engine makes of a fault is up to the next run
         self.store.hook = self._before_call
         self.volume = bytearray(CELLS * GRANULE)
         self.content: dict[str, bytes] = {}  # what the volume held when a snapshot was cut
@@ -140,7 +145,7 @@ class World:
         self.current = None
         if actor.finished:
             self.actors.remove(actor)
-            if actor.error is not None and not isinstance(actor.error, (self.kit.Crash, *RACES)):
+            if actor.error is not None and not isinstance(actor.error, self.accepted):
                 self.problems.append(f"an operation failed: {actor.error!r}")
 
     def step_until(self, actor: Actor, method: str, ending: str) -> None:
@@ -265,10 +270,11 @@ class World:
     # -- what must be true -----------------------------------------------------------------------------
 
     def check(self) -> list[str]:
-        """End everything, and return what is wrong."""
+        """End everything, and return what is wrong; from here on no call fails."""
         while self.actors:
             actor = self.random.choice(self.actors)
             self.finish(actor, kill=self.random.random() < 0.3)
+        self.store.faults = 0.0
         self._check_restores("after the history")
         self.now += TIMING.lease + TIMING.grace + 1
         for round_ in range(2):
@@ -319,3 +325,14 @@ def history(kit: Any, seed: int, *, steps: int = 40) -> list[str]:
     world = World(kit, seed, lagging=seed % 4 == 3)
     world.play(steps)
     return world.check()
+
+
+def real_history(kit: Any, seed: int, store: Any, *, steps: int = 40) -> list[str]:
+    """Play one history on a real store, and clear it; return what went wrong in it."""
+    world = World(kit, seed, lagging=False, store=store)
+    store.hook = world._before_call
+    try:
+        world.play(steps)
+        return world.check()
+    finally:
+        store.clear()
