@@ -32,6 +32,7 @@ from . import (
     stores,
 )
 from .context import Settings
+from .measuring import measured
 from .output import report
 
 
@@ -64,11 +65,23 @@ def root(
     progress_fd: Annotated[
         int, typer.Option(min=2, help="Write the JSON lines to this file descriptor instead.")
     ] = 2,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(help="Write metrics here at the end, for the node exporter's textfile collector."),
+    ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(help="Serve metrics to Prometheus on this port of 127.0.0.1 while it runs.")
+    ] = 0,
 ) -> None:
     """The storage data plane of VM clouds."""
     machine = progress is Progress.JSON
     stream = (sys.stderr if progress_fd == 2 else os.fdopen(progress_fd, "w")) if machine else None
-    ctx.obj = Settings(config=config, quiet=quiet or progress is Progress.NONE, progress=stream)
+    ctx.obj = Settings(
+        config=config,
+        quiet=quiet or progress is Progress.NONE,
+        progress=stream,
+        metrics=measured(ctx, metrics_file, metrics_port),
+    )
 
 
 archive.app.command()(archive_serve.serve)

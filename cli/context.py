@@ -9,9 +9,11 @@ from typing import Annotated, TextIO
 import typer
 
 from ..core.access import Mover
-from ..core.config import Config, load_config
+from ..core.config import Backend, Config, load_config
+from ..core.events import Observer, ignore
 from ..core.fence import Fence, open_fence
 from ..core.journal import Journal
+from ..core.metrics import PrometheusMetrics
 from ..core.mover import mover_host, state_directory
 from ..core.pool import Pool, open_pool
 from ..core.store import Store, open_store
@@ -24,6 +26,7 @@ class Settings:
     config: Path | None = None
     quiet: bool = False
     progress: TextIO | None = None
+    metrics: PrometheusMetrics | None = None
 
 
 # A full of a big volume over a slow link takes a night, not more; without reflinks the qcow2 driver copies
@@ -46,16 +49,29 @@ def config(ctx: typer.Context) -> Config:
     return load_config(settings(ctx).config)
 
 
+def _observer(ctx: typer.Context, kind: str, backend: Backend) -> Observer:
+    metrics = settings(ctx).metrics
+    return metrics.observer(kind, backend.name, backend.driver) if metrics else ignore
+
+
 def pool(ctx: typer.Context, name: str) -> Pool:
     """Open a pool of the configuration; use it in a `with` block."""
     backend = config(ctx).pool(name)
-    return open_pool(backend.name, backend.driver, backend.options, timeout=LONGEST, limits=backend.limits)
+    return open_pool(
+        backend.name,
+        backend.driver,
+        backend.options,
+        observe=_observer(ctx, "pool", backend),
+        timeout=LONGEST,
+        limits=backend.limits,
+    )
 
 
 def store(ctx: typer.Context, name: str) -> Store:
     """Open a store of the configuration; close it."""
     backend = config(ctx).store(name)
-    return open_store(backend.name, backend.driver, backend.options, limits=backend.limits)
+    observe = _observer(ctx, "store", backend)
+    return open_store(backend.name, backend.driver, backend.options, observe=observe, limits=backend.limits)
 
 
 def fence(ctx: typer.Context, host: str) -> Fence:

@@ -18,7 +18,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One step of one operation; `seconds` since it started."""
+    """One step of one operation; `seconds` since it started, and bytes of objects that it moved."""
 
     operation: str
     object_id: str
@@ -27,6 +27,8 @@ class Event:
     attempt: int
     seconds: float
     error: str = ""
+    sent: int = 0
+    received: int = 0
 
 
 Observer = Callable[[Event], None]

@@ -51,11 +51,13 @@ class Invoker:
         *,
         also_lock: tuple[str, ...] = (),
         local: bool = False,
+        sends: int = 0,
     ) -> T:
         """Run `act(call)` under the locks of `keys` and `also_lock`, again while it is worth it.
 
         Args:
             local: the driver answers from memory, so the call takes none of the slots of the limits.
+            sends: bytes that have been sent when it succeeds, for observers.
 
         Raises:
             StorageError: what the driver raised, redacted; anything else that escaped it becomes
@@ -70,10 +72,30 @@ class Invoker:
         except StorageError as error:
             trace.tell(Phase.FAILED, error.code)
             raise
+        trace.sent = sends
         trace.tell(Phase.SUCCEEDED)
         return result
 
-    def stream(self, items: Iterator[T], call: Call) -> Iterator[T]:
+    def receive(self, operation: str, items: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        """Pass on a stream of bytes as `stream` does, and tell observers what came."""
+        trace = _Trace(operation=operation, keys=(), call=call, observe=self.observe)
+        trace.tell(Phase.STARTED)
+        inner = self.stream(items, call)
+        try:
+            for chunk in inner:
+                trace.received += len(chunk)
+                yield chunk
+        except StorageError as error:
+            trace.tell(Phase.FAILED, error.code)
+            raise
+        except GeneratorExit:  # the consumer has enough
+            trace.tell(Phase.SUCCEEDED)
+            raise
+        finally:
+            inner.close()
+        trace.tell(Phase.SUCCEEDED)
+
+    def stream(self, items: Iterator[T], call: Call) -> Generator[T]:
         """Pass on what a driver streams after its call returned; its errors are treated alike.
 
         The driver counts as called while it makes an item, not while the consumer works on it.
@@ -173,6 +195,8 @@ class _Trace:
     attempt: int = 1
     started: float = field(default_factory=time.monotonic)
     may_have_run: bool = False
+    sent: int = 0
+    received: int = 0
 
     def outcome_after(self, outcome: Outcome) -> Outcome:
         """Return the operation's outcome: a refused retry does not undo an attempt that may have run."""
@@ -191,6 +215,8 @@ class _Trace:
                 attempt=self.attempt,
                 seconds=time.monotonic() - self.started,
                 error=error,
+                sent=self.sent,
+                received=self.received,
             )
         )
 

@@ -80,7 +80,7 @@ class Store(ImageStoreDriver[Any]):
             self._throttle.spend(body.size, attempt)
             return self.driver.put(key, body, attempt, if_absent=if_absent)
 
-        return self._invoker.run("store.put", (), call, act)
+        return self._invoker.run("store.put", (), call, act, sends=body.size)
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream an object; a broken connection is taken up again where it broke."""
@@ -88,7 +88,9 @@ class Store(ImageStoreDriver[Any]):
         failures = 0
         while True:
             try:
-                for chunk in self._invoker.stream(self._opened(key, call, offset, length), call):
+                for chunk in self._invoker.receive(
+                    "store.get", self._opened(key, call, offset, length), call
+                ):
                     self._throttle.spend(len(chunk), call)
                     offset, length = offset + len(chunk), _less(length, len(chunk), key)
                     failures = 0
