@@ -19,6 +19,7 @@ from . import (
     archive_copy,
     archive_fleet,
     archive_keep,
+    archive_plan,
     archive_serve,
     archive_stats,
     conformance,
@@ -87,6 +88,7 @@ def root(
 archive.app.command()(archive_serve.serve)
 archive.app.command()(archive_fleet.fleet)
 archive.app.command()(archive_copy.copy)
+archive.app.command()(archive_plan.plan)
 app.add_typer(archive.app, name="archive")
 archive.app.command()(archive_stats.stats)
 archive.app.command()(archive_keep.retain)

@@ -41,3 +41,24 @@ def test_bad_usage_is_told_before_anything_is_cut(bollard, vol_1):
     ]:
         assert bollard("archive", "fleet", "--run", "mon", *options).code == code
     assert bollard("pool", "snapshots", "vol-1", "--json").json == []
+
+
+def test_a_plan_says_how_long_and_what_limits_and_a_store_is_measured(bollard, home):
+    """The same figures for people and for programs."""
+    file = home / "fleet.json"
+    fleet = {
+        "volumes": [{"pool": "p", "size": "1GiB", "count": 8, "full": True}],
+        "pools": {"p": {"bandwidth": "64MiB", "tracks_changes": True}},
+        "store": {},
+        "workers": [{"pools": ["p"]}],
+    }
+    file.write_text(json.dumps(fleet))
+    table, document = bollard("archive", "plan", file), bollard("archive", "plan", file, "--json")
+    measured = bollard("archive", "plan", "--calibrate", "nightly", "--json").json
+
+    assert document.json["seconds"] == 128.0
+    assert document.json["limit"] == "pool bandwidth"
+    assert "0:02:08" in table.out
+    assert "pool bandwidth" in table.out
+    assert set(measured) == {"store", "worker"}
+    assert bollard("archive", "plan").code == 2
