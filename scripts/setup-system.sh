@@ -29,6 +29,7 @@ nbdkit               nbdkit
 nbdcopy              libnbd-bin
 nbdinfo              libnbd-bin
 unzip                unzip
+zstd                 zstd
 sshd                 openssh-server
 chromium             chromium
 qemu-system-x86_64   qemu-system-x86

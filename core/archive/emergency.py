@@ -1,5 +1,8 @@
 """Restores a snapshot from a Bollard archive with Python's standard library, nothing else.
 
+Parts that are compressed with zstd need Python 3.14, the package zstandard, or the tool zstd.
+Version 2 of the rescue files.
+
     python3 RESTORE.py ARCHIVE VOLUME SNAPSHOT OUTPUT
 
 ARCHIVE is the directory with this file in it (download it first if it lies on S3 or Swift); OUTPUT must
@@ -11,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -27,21 +32,43 @@ def read_manifest(path: Path) -> Any:
     return manifest
 
 
-def read_part(path: Path, size: int, sha256: str) -> zipfile.ZipFile:
+def read_part(path: Path, size: int, sha256: str) -> bytes:
     """Read a part and check it against the manifest."""
     data = path.read_bytes()
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
         sys.exit(f"the part {path} is damaged")
-    return zipfile.ZipFile(io.BytesIO(data))
+    return data
 
 
-def apply_part(part: zipfile.ZipFile, window: bytearray, start: int) -> None:
+def apply_part(data: bytes, window: bytearray, start: int) -> None:
     """Put what a part says into a window that begins at `start`."""
-    for name in part.namelist():
-        if name.endswith((".data", ".zero")):
-            offset, length = (int(text, 16) for text in name.split(".")[:2])
-            data = part.read(name) if name.endswith(".data") else bytes(length)
-            window[offset - start : offset - start + length] = data
+    part = zipfile.ZipFile(io.BytesIO(data))
+    for info in part.infolist():
+        if info.filename.endswith((".data", ".zero")):
+            offset, length = (int(text, 16) for text in info.filename.split(".")[:2])
+            content = read_member(part, data, info) if info.filename.endswith(".data") else bytes(length)
+            window[offset - start : offset - start + length] = content
+
+
+def read_member(part: zipfile.ZipFile, data: bytes, info: zipfile.ZipInfo) -> bytes:
+    """Unpack a member; before Python 3.14 zipfile knows no zstd."""
+    try:
+        return part.read(info)
+    except NotImplementedError:
+        names = data[info.header_offset + 26 : info.header_offset + 30]
+        begin = info.header_offset + 30 + sum(int.from_bytes(names[i : i + 2], "little") for i in (0, 2))
+        return unpack_zstd(data[begin : begin + info.compress_size])
+
+
+def unpack_zstd(packed: bytes) -> bytes:
+    """Unpack one frame with whatever there is for it."""
+    try:
+        import zstandard
+    except ImportError:
+        if shutil.which("zstd") is None:
+            sys.exit("a part is compressed with zstd: use Python 3.14 or newer, or install zstandard or zstd")
+        return subprocess.run(["zstd", "-dcq"], input=packed, stdout=subprocess.PIPE, check=True).stdout
+    return zstandard.ZstdDecompressor().decompress(packed)
 
 
 def write_sparse(output: BinaryIO, window: bytearray, start: int, granule: int) -> None:

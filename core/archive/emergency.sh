@@ -1,5 +1,6 @@
 #!/bin/sh
-# Restores a snapshot from a Bollard archive with sh, awk, sed, unzip, sha256sum and dd, nothing else.
+# Restores a snapshot from a Bollard archive with sh, awk, sed, unzip, sha256sum and dd, nothing else; parts that
+# are compressed with zstd need the tool zstd as well. Version 2 of the rescue files.
 #
 #   sh RESTORE.sh ARCHIVE VOLUME SNAPSHOT OUTPUT
 #
@@ -46,16 +47,38 @@ zero() {
     conv=notrunc 2>/dev/null
 }
 
+# Prints "name start bytes zstd" for each member: where its header is, how long it is packed, 1 if by zstd.
+members() {
+  unzip -Zv "$1" | awk '
+    /^  [0-9a-f]+\.[0-9a-f]+\.(data|zero)$/ { name = $1 }
+    /offset of local header from start/     { start = $NF }
+    /^ *compression method:/                { zstd = /\(93\)|[Zz]st/ ? 1 : 0 }
+    /^ *compressed size:/ && name != ""     { print name, start, $3, zstd; name = "" }
+  '
+}
+
+# unzip 6 does not know zstd; the frame lies behind a header of 30 bytes and the name.
+unpack() {
+  if [ "$5" = 1 ]; then
+    tail -c +$(($3 + 30 + ${#2} + 1)) "$1" | head -c "$4" | zstd -dcq
+  else
+    unzip -p "$1" "$2"
+  fi
+}
+
 parts | while read -r layer offset bytes sha256; do
   part=$volume_dir/$layer/$(printf '%016x.%.32s.zip' "$offset" "$sha256")
   [ -f "$part" ] || fail "the part $part is missing"
   echo "$sha256  $part" | sha256sum --check --status || fail "the part $part is damaged"
   echo "$part ($bytes bytes)"
-  unzip -Z1 "$part" | while IFS=. read -r offset length kind; do
-    case $kind in
-      data) unzip -p "$part" "$offset.$length.$kind" |
-              dd of="$output" bs="$granule" seek=$((0x$offset / granule)) iflag=fullblock conv=notrunc 2>/dev/null ;;
-      zero) zero $((0x$offset)) $((0x$length)) ;;
+  members "$part" | while read -r name start packed zstd; do
+    [ "$zstd" = 0 ] || command -v zstd >/dev/null ||
+      fail "$part is compressed with zstd: install the tool zstd, or run RESTORE.py with Python 3.14 or newer"
+    offset=${name%%.*}
+    case $name in
+      *.data) unpack "$part" "$name" "$start" "$packed" "$zstd" |
+                dd of="$output" bs="$granule" seek=$((0x$offset / granule)) iflag=fullblock conv=notrunc 2>/dev/null ;;
+      *.zero) length=${name#*.}; zero $((0x$offset)) $((0x${length%.zero})) ;;
     esac
   done
 done

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bollard.core.archive import Archive, CreateOptions
+from bollard.core.archive.rescue import publish_rescue
 from bollard.core.dataplane import FileSource
 from bollard.core.spi import Call
 from bollard.drivers.secondary.nfs import NfsDriver, NfsOptions
@@ -31,9 +34,9 @@ def root(kit: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict
     for number in range(3):
         contents[f"s{number}"] = bytes(volume.data)
         parent = f"s{number - 1}" if number else None
-        options = CreateOptions(window_size=2**20, compression="deflate" if number == 1 else "stored")
+        options = CreateOptions(window_size=2**20, compression=("stored", "deflate", "zstd")[number])
         archive.create(volume, Call(), volume="vol-1", snapshot=f"s{number}", parent=parent, options=options)
-        volume.data[number * GRANULE : number * GRANULE + 100_000] = kit.noise(9, 100_000)
+        volume.data[number * GRANULE : number * GRANULE + 100_000] = kit.noise(9, 50_000) + b"text" * 12_500
         volume.data[2**20 : 2**20 + GRANULE * (number + 1)] = bytes(GRANULE * (number + 1))
         volume.data[-900:] = b"x" * 900 if number == 0 else bytes(900)
     store.close()
@@ -44,14 +47,18 @@ COMMANDS = {
     "sh": ["sh", "RESTORE.sh"],
     "bash": ["bash", "RESTORE.sh"],
     "python": [sys.executable, "-I", "RESTORE.py"],
+    "bare": [sys.executable, "-I", "-S", "RESTORE.py"],  # no package zstandard: the tool does it
 }
 
 
-def rescue(kind: str, root: Path, snapshot: str, target: Path) -> subprocess.CompletedProcess[str]:
-    """Run one of the scripts as a person would, in the root of the archive."""
+def rescue(
+    kind: str, root: Path, snapshot: str, target: Path, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the scripts as a person would, in the root of the archive; `path`: where tools are."""
     return subprocess.run(
         [*COMMANDS[kind], ".", "vol-1", snapshot, target],
         cwd=root,
+        env={**os.environ, "PATH": path} if path else None,
         capture_output=True,
         text=True,
         timeout=60,
@@ -69,6 +76,43 @@ def test_restores(root, tmp_path, kind, snapshot):
     assert (done.returncode, done.stderr) == (0, "")
     assert target.read_bytes() == contents[snapshot]
     assert target.stat().st_blocks * 512 < 3 * 2**20
+
+
+def packed(root: Path) -> bool:
+    """Whether any part of the last snapshot has a member packed with zstd."""
+    parts = (root / "v1" / "vol-1" / "s2").rglob("*.zip")
+    return any(info.compress_type == 93 for part in parts for info in zipfile.ZipFile(part).infolist())
+
+
+@pytest.mark.parametrize("kind", ["sh", "bare"])
+def test_zstd_missing_is_said(root, tmp_path, kind):
+    """Without anything that unpacks zstd both scripts end with a message that says what to install."""
+    path, _ = root
+    assert packed(path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "awk", "sed", "unzip", "sha256sum", "dd", "cut", "tail", "head", "fallocate"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    done = rescue(kind, path, "s2", tmp_path / "disk.img", str(tools))
+    assert done.returncode != 0
+    assert "compressed with zstd" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "there", [None, b"", b"# Version 1 of the rescue files", b"# Version 99 of the rescue files"]
+)
+def test_older_scripts_are_replaced(memory, there):
+    """A newer Bollard brings its scripts, an older one leaves newer scripts alone."""
+    if there is not None:
+        memory.objects["RESTORE.sh"] = there
+    publish_rescue(memory, Call())
+    kept = there is not None and b"99" in there
+    assert (memory.objects["RESTORE.sh"] == there) == kept
+    memory.calls.clear()
+    publish_rescue(memory, Call())
+    assert [key for method, key in memory.calls if method == "put"] == []
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
