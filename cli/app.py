@@ -31,6 +31,7 @@ from . import (
     pools,
     simulate,
     stores,
+    wire,
 )
 from .context import Settings
 from .measuring import measured
@@ -98,6 +99,7 @@ app.add_typer(stores.app, name="store")
 app.add_typer(fences.app, name="fence")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(conformance.app, name="conformance")
+app.add_typer(wire.app, name="wire")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)

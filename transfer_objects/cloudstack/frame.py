@@ -63,7 +63,7 @@ class Frame:
     def encode(self) -> bytes:
         """Return the frame's bytes; COMPRESSED is set or cleared as the body's length demands."""
         compress = len(self.body) >= COMPRESS_FROM
-        flags = self.flags | Flags.COMPRESSED if compress else self.flags & ~Flags.COMPRESSED
+        flags = _without_compressed(self.flags) | (Flags.COMPRESSED if compress else 0)
         numbers = (self.sequence, len(self.body), self.management_id, self.agent_id, self.via)
         body = gzip.compress(self.body, mtime=0) if compress else self.body
         return _HEADER.pack(self.version, 0, flags, *numbers) + body
@@ -88,13 +88,18 @@ def decode_frame(data: bytes) -> Frame:
     body = data[HEADER_BYTES:]
     return Frame(
         body=_inflate(body, length) if Flags.COMPRESSED in kind else _exactly(body, length),
-        flags=kind & ~Flags.COMPRESSED,
+        flags=_without_compressed(kind),
         sequence=sequence,
         version=Version(version),
         management_id=management,
         agent_id=agent,
         via=via,
     )
+
+
+def _without_compressed(flags: Flags) -> Flags:
+    # As numbers: ~ of an IntFlag clears the bits that have no name, too.
+    return Flags(int(flags) & ~int(Flags.COMPRESSED))
 
 
 def _inflate(body: bytes, length: int) -> bytes:

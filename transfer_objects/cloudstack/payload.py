@@ -16,6 +16,7 @@ from typing import Any
 from ..base import TransferObject
 from ..errors import DecodeError
 from . import infer, kept, reading, text, typed, writing
+from .names import wire_class
 
 
 class Form(Enum):
@@ -49,18 +50,19 @@ class Payload:
 
         Args:
             data: the text; bytes are UTF-8.
-            as_class: the class of a body, by its Java name or the last part of it; None infers it.
+            as_class: the class of a bare body, by its Java name or the last part of it; None infers it.
 
         Raises:
             DecodeError: with the path of the field, in CloudStack's names.
         """
         tree = text.parse(data)
-        if as_class is not None:
-            return cls(Form.BODY, (reading.read_body(infer.class_named(as_class), tree),))
+        named = infer.class_named(as_class) if as_class is not None else None
         if isinstance(tree, list):
             return cls(Form.ARRAY, _each(tree, reading.read_keyed))
-        if _is_keyed(tree):
+        if _is_keyed(tree, named):
             return cls(Form.KEYED, (reading.read_keyed(tree),))
+        if named:
+            return cls(Form.BODY, (reading.read_body(named, tree),))
         if not isinstance(tree, dict):
             raise DecodeError("must be a list of commands or an object")
         return cls(Form.BODY, (reading.read_body(infer.class_of_body(tree), tree),))
@@ -76,7 +78,11 @@ class Payload:
         Raises:
             DecodeError: with the path of the field, in our names.
         """
-        tree = text.parse(data)
+        return cls.from_native_tree(text.parse(data), bare=bare)
+
+    @classmethod
+    def from_native_tree(cls, tree: Any, *, bare: bool = False) -> Payload:
+        """Like `from_native`, from dicts and lists that `text.parse` made."""
         if isinstance(tree, list) and not bare:
             payload = cls(Form.ARRAY, tuple(tree))
         else:
@@ -90,8 +96,12 @@ class Payload:
         Args:
             reveal_secrets: write secrets in clear; without it they are lost to who reads it.
         """
-        trees = self.trees if reveal_secrets else [kept.redact(tree) for tree in self.trees]
-        return json.dumps(trees if self.form is Form.ARRAY else trees[0], indent=2, ensure_ascii=False)
+        return json.dumps(self.native_tree(reveal_secrets=reveal_secrets), indent=2, ensure_ascii=False)
+
+    def native_tree(self, *, reveal_secrets: bool = False) -> Any:
+        """Like `native`, as dicts and lists."""
+        trees = list(self.trees) if reveal_secrets else [kept.redact(tree) for tree in self.trees]
+        return trees if self.form is Form.ARRAY else trees[0]
 
     def wire_tree(self) -> Any:
         """Return CloudStack's JSON as dicts and lists.
@@ -133,8 +143,9 @@ def _each(items: Iterable[Any], translate: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _is_keyed(tree: Any) -> bool:
+def _is_keyed(tree: Any, named: type[TransferObject] | None) -> bool:
+    """Tell a class's name from a field's by its dots; if the class is known, by that name alone."""
     if not isinstance(tree, dict) or len(tree) != 1:
         return False
     [(name, body)] = tree.items()
-    return isinstance(body, dict) and "." in name
+    return isinstance(body, dict) and ("." in name if named is None else name == wire_class(named).name)
