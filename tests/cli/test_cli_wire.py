@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bollard.transfer_objects import decode
+from bollard.transfer_objects import NfsTO, decode
 from bollard.transfer_objects.cloudstack import Flags, Frame
 
 FIXTURES = Path(__file__).parents[1] / "wire" / "fixtures"
@@ -61,7 +61,7 @@ def test_a_class_keyed_object(bollard, stdin):
     keyed = {"com.cloud.agent.api.to.NfsTO": {"_url": "NFS://h/e", "_role": "Image"}}
     stdin(json.dumps(keyed).encode())
     done = bollard("wire", "decode")
-    assert decode(done.out).url == "NFS://h/e"
+    assert decode(done.out, NfsTO).url == "NFS://h/e"
     stdin(json.dumps(keyed).encode())
     assert bollard("wire", "decode", "--roundtrip", "--as", "NfsTO").json == keyed
 
@@ -103,6 +103,13 @@ def test_frames(bollard, home):
     assert (native["type"], native["sequence"], len(native["messages"])) == ("Frame", 4, 3)
     rows = {row["wire"]: row["value"] for row in bollard("wire", "explain", path, "--json").json}
     assert (rows["header.flags"], rows["header.sequence"]) == ("REQUEST", "4")
+
+
+def test_the_pages_python_runs():
+    """The example of docs/wire.md does what it says."""
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    exec(example, {})  # noqa: S102 - our own page
 
 
 def test_refusals(bollard, stdin, home):

@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from bollard.transfer_objects.base import TransferObject
 from bollard.transfer_objects.cloudstack.names import WireField, classes_by_java_name, wire_class
 from bollard.transfer_objects.rules import URL
 from bollard.transfer_objects.shapes import (
@@ -85,8 +86,8 @@ def _rude(shape: Shape) -> st.SearchStrategy[Any]:
             return TEXTS
 
 
-def _field(cls: type, field: WireField, *, polite: bool, depth: int) -> st.SearchStrategy[Any]:
-    if (cls.__name__, field.native.name) == ("VolumeObjectTO", "passphrase"):
+def _field(field: WireField, *, polite: bool, depth: int) -> st.SearchStrategy[Any]:
+    if field.is_bytes:
         return st.lists(st.integers(1 if polite else -128, 127), max_size=4)
     return values(field.native.shape, polite=polite, depth=depth)
 
@@ -96,14 +97,13 @@ def _is_deep(field: WireField) -> bool:
     return isinstance(shape, Nested) or (isinstance(shape, Many | Keyed) and isinstance(shape.item, Nested))
 
 
-@functools.cache
-def bodies(cls: type, *, polite: bool = False, depth: int = 0) -> st.SearchStrategy[Any]:
+def bodies(cls: type[TransferObject], *, polite: bool = False, depth: int = 0) -> st.SearchStrategy[Any]:
     """Return bodies of a class with a few of its fields."""
     fields = wire_class(cls).by_wire
     needed = {f.wire for f in fields.values() if f.native.required or f.native.name in cls.identified_by}
     shallow = {wire: field for wire, field in fields.items() if depth < 2 or not _is_deep(field)}
     made = {
-        wire: _field(cls, field, polite=polite, depth=depth)
+        wire: _field(field, polite=polite, depth=depth)
         for wire, field in fields.items()
         if wire in shallow or (polite and wire in needed)
     }
@@ -116,6 +116,6 @@ def bodies(cls: type, *, polite: bool = False, depth: int = 0) -> st.SearchStrat
     return st.builds(lambda a, b: a | b, known, strange)
 
 
-def keyed(cls: type, *, polite: bool = False, depth: int = 0) -> st.SearchStrategy[Any]:
+def keyed(cls: type[TransferObject], *, polite: bool = False, depth: int = 0) -> st.SearchStrategy[Any]:
     """Return `{"<class>": {…}}`."""
     return bodies(cls, polite=polite, depth=depth).map(lambda body: {wire_class(cls).name: body})

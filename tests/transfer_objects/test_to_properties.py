@@ -32,6 +32,7 @@ from bollard.transfer_objects.shapes import (
     FieldShape,
     Flag,
     Hidden,
+    Keyed,
     Many,
     Nested,
     Number,
@@ -96,6 +97,8 @@ def values(shape: Shape) -> st.SearchStrategy[Any]:
             return st.one_of([_later(c) for c in classes])
         case Many(item, container):
             return st.lists(values(item), max_size=2).map(container)
+        case Keyed(item):
+            return st.dictionaries(texts(LABEL), values(item), max_size=2).map(Details)
         case DetailMap():
             return details()
 

@@ -15,7 +15,7 @@ from bollard.transfer_objects.ids import is_valid_id
 from wire_values import CLASSES, bodies, keyed
 
 LONG = os.environ.get("BOLLARD_LONG") == "1"
-QUICK = settings(max_examples=300 if LONG else 5, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=200 if LONG else 5, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ..base import TransferObject
 from ..errors import DecodeError, did_you_mean
 from .names import classes_by_java_name, classes_by_short_name, wire_class
+
+_MAX_SHOWN = 4
 
 
 def class_named(name: str) -> type[TransferObject]:
@@ -24,21 +25,26 @@ def class_named(name: str) -> type[TransferObject]:
 
 
 def class_of_body(body: dict[str, Any]) -> type[TransferObject]:
-    """Return the class that fits a body: all of its keys are known, or most, and the fewest others are.
+    """Return the class that knows most of a body's keys.
+
+    Of several the one that the others are derived from: what has only a result is an Answer. A wrong guess
+    would put a wrong name on somebody's data, so any other doubt is an error.
 
     Raises:
         DecodeError: if none fits, or several fit equally well.
     """
-    scores = {cls: _score(body, wire_class(cls).by_wire) for cls in classes_by_java_name().values()}
-    best = max(scores.values())
-    fits = [cls.__name__ for cls, score in scores.items() if score == best]
-    if best[1] == 0:
+    known = {
+        cls: len(body.keys() & wire_class(cls).by_wire.keys()) for cls in classes_by_java_name().values()
+    }
+    most = max(known.values())
+    if most == 0:
         raise DecodeError("has no key that tells its class", hint="name the class, e.g. --as VolumeObjectTO")
-    if len(fits) > 1:
-        raise DecodeError(f"may be {' or '.join(fits)}", hint=f"name the class, e.g. --as {fits[0]}")
-    return classes_by_short_name()[fits[0]]
-
-
-def _score(body: Iterable[str], known: Iterable[str]) -> tuple[int, int, int]:
-    keys, fields = set(body), set(known)
-    return (-len(keys - fields), len(keys & fields), -len(fields))
+    fits = [cls for cls, count in known.items() if count == most]
+    for cls in fits:
+        if all(issubclass(other, cls) for other in fits):
+            return cls
+    names = [cls.__name__ for cls in fits]
+    more = f" or one of {len(names) - _MAX_SHOWN} others" if len(names) > _MAX_SHOWN else ""
+    raise DecodeError(
+        f"may be {' or '.join(names[:_MAX_SHOWN])}{more}", hint=f"name the class, e.g. --as {names[0]}"
+    )

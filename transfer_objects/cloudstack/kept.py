@@ -28,7 +28,7 @@ _SECRET_KEY = re.compile(
 )
 # `user:password@` and `?password=`, also in the middle of a longer text.
 _SECRET_IN_URL = re.compile(
-    r"://[^/?#@:\s]*:[^/?#@\s]*@|[?&;](?i:[^=&#?\s]*(?:secret|password|passphrase|passwd|token))="
+    r"://[^/?#@:\s]*:[^/?#@\s]*@|[?&;](?i:[^=&#?;\s]*(?:secret|password|passphrase|passwd|token))="
 )
 
 

@@ -171,6 +171,9 @@ _ODD: Mapping[type[TransferObject], Mapping[str, str]] = {
     DiskTO: {"volume_type": "type"},
 }
 
+# byte[] in Java, a list of signed numbers in JSON.
+_BYTES = {(VolumeObjectTO, "passphrase")}
+
 # Read, and written back as they were, but not what Bollard writes: our name by theirs.
 ALIASES: Mapping[type[TransferObject], Mapping[str, str]] = {
     c.RemoveBitmapCommand: {"vmRunning": "vm_running"},
@@ -183,10 +186,11 @@ FOR_PEOPLE = frozenset({"name", "unique_name", "display_text", "guest_os_type", 
 
 @dataclass(frozen=True, slots=True)
 class WireField:
-    """A field on CloudStack's wire; `native` is ours."""
+    """A field on CloudStack's wire; `native` is ours. `is_bytes`: a secret that is a Java byte[]."""
 
     wire: str
     native: FieldShape
+    is_bytes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,10 @@ _known: dict[type[TransferObject], WireClass] = {}
 def wire_class(cls: type[TransferObject]) -> WireClass:
     """Return the entry of one of our classes."""
     if cls not in _known:
-        fields = [WireField(_wire_name(cls, field.name), field) for field in fields_of(cls)]
+        fields = [
+            WireField(_wire_name(cls, field.name), field, (cls, field.name) in _BYTES)
+            for field in fields_of(cls)
+        ]
         by_wire = {field.wire: field for field in fields}
         by_native = {field.native.name: field for field in fields}
         _known[cls] = WireClass(_java_names()[cls], cls, by_wire, by_native)

@@ -61,7 +61,7 @@ def read_body(cls: type[TransferObject], body: Any) -> dict[str, Any]:
         if key not in known:
             tree[kept.PREFIX + key] = kept.keep(key, value)
         elif value is not None:
-            tree.update(_field(cls, known[key], value))
+            tree.update(_field(known[key], value))
     return tree
 
 
@@ -72,21 +72,27 @@ def _read_unknown(name: str, body: Any) -> dict[str, Any]:
     return {"type": UNKNOWN, "class": name, **fields}
 
 
-def _field(cls: type[TransferObject], field: WireField, value: Any) -> dict[str, Any]:
+def _field(field: WireField, value: Any) -> dict[str, Any]:
     name, wire = field.native.name, field.wire
     try:
-        if (cls.__name__, name) == ("VolumeObjectTO", "passphrase"):
-            return {name: _passphrase(value)}
-        found = _value(field.native.shape, value)
+        found: Any = _passphrase(value) if field.is_bytes else _value(field.native.shape, value)
     except _Unfit:
-        return {
-            kept.PREFIX + wire: kept.keep("secret" if isinstance(field.native.shape, Hidden) else wire, value)
-        }
+        return {kept.PREFIX + wire: _as_it_is(field, value)}
     except DecodeError as error:
         error.within(text.key_path(wire))
         raise
     hashed = field.native.shape == Text(ID) and ids.wire_id(found) is None
     return {name: found} | ({kept.PREFIX + wire: value} if hashed else {})
+
+
+def _as_it_is(field: WireField, value: Any) -> Any:
+    match field.native.shape:
+        case Number():
+            return scalars.integer(value)  # may be a log's
+        case Hidden():
+            return kept.keep("secret", value)
+        case _:
+            return kept.keep(field.wire, value)
 
 
 def _value(shape: Shape, value: Any) -> Any:

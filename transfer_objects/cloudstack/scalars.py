@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DecodeError
 from ..rules import INT64_MAX, INT64_MIN
 
-_LOGGED = re.compile(r"(?:\([0-9.,\s'\u2019]{1,32} ?[A-Za-z]{1,8}\) )?(-?[0-9]{1,20})")
+_LOGGED = re.compile(r"(?:\(-?[0-9.,\s'\u2019]{1,32} ?[A-Za-z]{1,8}\) )?(-?[0-9]{1,20})")
 _DATE_FORMS = (
     "%b %d, %Y %I:%M:%S %p",  # Java 8
     "%b %d, %Y, %I:%M:%S %p",  # Java 9 and later; from 20 on a narrow no-break space before AM

@@ -9,7 +9,7 @@ from ..errors import DecodeError, did_you_mean, shown
 from ..rules import ID
 from ..shapes import Choice, DetailMap, Hidden, Keyed, Many, Nested, Shape, Text, check
 from . import ids, kept, scalars
-from .names import WireField, classes_by_short_name, wire_class
+from .names import WireClass, classes_by_short_name, wire_class
 from .reading import UNKNOWN
 
 
@@ -36,13 +36,13 @@ def write_body(cls: type[TransferObject], tree: Any) -> dict[str, Any]:
     """
     if _object(tree).get("type") != cls.__name__:
         raise DecodeError(f"must be {cls.__name__}", "type")
-    known = wire_class(cls).by_native
+    entry = wire_class(cls)
     body: dict[str, Any] = {}
     for key, value in tree.items():
         if key == "type" or (value is None and not key.startswith(kept.PREFIX)):
             continue
         try:
-            _write_field(cls, known.get(key), key, value, body)
+            _write_field(entry, key, value, body)
         except DecodeError as error:
             error.within(shown(key))
             raise
@@ -60,16 +60,13 @@ def _write_unknown(tree: dict[str, Any]) -> dict[str, Any]:
     return {name: body}
 
 
-def _write_field(
-    cls: type[TransferObject], field: WireField | None, key: str, value: Any, body: dict[str, Any]
-) -> None:
+def _write_field(entry: WireClass, key: str, value: Any, body: dict[str, Any]) -> None:
+    field = entry.by_native.get(key)
     if field is None:
-        _write_kept(key, value, body, hints=wire_class(cls).by_native)
-    elif (cls.__name__, key) == ("VolumeObjectTO", "passphrase"):
-        if (secret := kept.revealed(value)) is not None:
-            body[field.wire] = scalars.bytes_of_text(secret)
+        _write_kept(key, value, body, hints=entry.by_native)
     elif not (isinstance(field.native.shape, Hidden) and kept.is_redacted(value)):
-        body[field.wire] = _value(field.native.shape, value)
+        found = _value(field.native.shape, value)
+        body[field.wire] = scalars.bytes_of_text(found) if field.is_bytes else found
 
 
 def _write_kept(key: str, value: Any, body: dict[str, Any], hints: Any = ()) -> None:

@@ -169,8 +169,8 @@ def test_a_silent_tls_client_blocks_nobody(tmp_path: Path, connect: Any) -> None
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_gibibyte_goes_through_quickly(start: Start, connect: Any, tmp_path: Path) -> None:
-    """Written in less than 6 s and read in less than 3 s by nbdcopy, in flat memory."""
+def test_a_gibibyte_goes_through_in_flat_memory(start: Start, connect: Any, tmp_path: Path) -> None:
+    """Written and read by nbdcopy, and cut, without the simulator taking more than 200 MiB."""
     child = start("--insecure-http")
     api = connect(Remote(child))
     volume = api.call("POST", "/volumes", {"name": "v1", "pool": "pool-a", "size": 2**30}, status=201)
@@ -182,15 +182,8 @@ def test_a_gibibyte_goes_through_quickly(start: Start, connect: Any, tmp_path: P
     with image.open("wb") as file:
         for _ in range(256):
             file.write(block)
-    took = []
     for source, target in ((str(image), uri), (uri, "null:")):
-        begin = time.monotonic()
         subprocess.run(["nbdcopy", "--flush", source, target], check=True, timeout=120)
-        took.append(time.monotonic() - begin)
-    peak = Path(f"/proc/{child.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
-    assert took[0] < 6, took
-    assert took[1] < 3, took
-    assert int(peak) < 200 * 1024, f"{peak} KiB"
-    before = time.monotonic()
     api.snapshot(volume)
-    assert time.monotonic() - before < 0.5
+    peak = Path(f"/proc/{child.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+    assert int(peak) < 200 * 1024, f"{peak} KiB"
