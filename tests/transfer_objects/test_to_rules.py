@@ -128,7 +128,7 @@ def test_hostile_texts_cost_little(rule, unit):
     begin = time.perf_counter()
     rule.problem((unit * 4096)[:4096])
     rule.problem("h://" + (unit * 4092)[:4092])
-    assert time.perf_counter() - begin < 0.5
+    assert time.perf_counter() - begin < 10  # backtracking would take minutes
 
 
 @pytest.mark.parametrize(

@@ -200,11 +200,11 @@ def test_a_limiter_spaces_requests_out() -> None:
 
 @pytest.mark.parametrize("defect", [None, "qos_not_enforced", "qos_ignored"])
 def test_limits_hold_on_the_data_path(api: Any, sim: ArraySimulator, defect: str | None) -> None:
-    """Twenty reads at 100 per second take at least 0.19 s, unless a defect looks away."""
+    """Twenty reads at 10 per second take at least 1.9 s, unless a defect looks away."""
     if defect:
         sim.defects.set(defect)
-    volume = api.volume("v1", qos={"max_iops": 100})
-    assert volume["qos"]["max_iops"] == (None if defect == "qos_ignored" else 100)
+    volume = api.volume("v1", qos={"max_iops": 10})
+    assert volume["qos"]["max_iops"] == (None if defect == "qos_ignored" else 10)
     api.grant(volume)
     with api.attach(volume) as host:
         begin = time.monotonic()
@@ -212,6 +212,6 @@ def test_limits_hold_on_the_data_path(api: Any, sim: ArraySimulator, defect: str
             host.read(0, 512)
         took = time.monotonic() - begin
     if defect is None:
-        assert took >= 0.19
+        assert took >= 1.9
     else:
-        assert took < 0.19
+        assert took < 1.9
