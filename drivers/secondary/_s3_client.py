@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.spi import Call, Outcome, StorageError, Unavailable
 from ._http import quiet
 from ._retry import repeated
-from ._s3_errors import from_answer, from_client
+from ._s3_errors import broken, from_answer, from_client
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError
@@ -74,6 +74,7 @@ class S3Client:
     def translating(self, what: str, call: Call) -> Iterator[None]:
         """Turn botocore's errors from the block into the taxonomy."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
@@ -81,6 +82,8 @@ class S3Client:
             raise from_answer(error, what) from error
         except BotoCoreError as error:
             raise _own_failure(error) or from_client(error, what, call) from error
+        except (HTTPError, OSError) as error:  # while a body is read
+            raise broken(error, what, call) from error
 
     def _client_for(self, call: Call) -> Any:
         longest = self._options.read_timeout

@@ -83,6 +83,12 @@ def from_answer(error: ClientError, what: str) -> StorageError:
     )
 
 
+def broken(error: Exception, what: str, call: Call) -> StorageError:
+    """Return the typed error for a connection that broke in the middle."""
+    call.check(Outcome.UNKNOWN)  # a timeout that the deadline set is told as the deadline's
+    return Unavailable(f"{what}: the connection broke ({type(error).__name__})")
+
+
 def from_client(error: BotoCoreError, what: str, call: Call) -> StorageError:
     """Return the typed error for a request that got no answer."""
     from botocore import exceptions as boto
@@ -95,8 +101,7 @@ def from_client(error: BotoCoreError, what: str, call: Call) -> StorageError:
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError):
         return Unavailable(f"{what}: the store cannot be reached ({kind})", outcome=Outcome.NOT_APPLIED)
     if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | boto.ResponseStreamingError):
-        call.check(Outcome.UNKNOWN)  # a timeout that the deadline set is told as the deadline's
-        return Unavailable(f"{what}: the connection broke ({kind})")
+        return broken(error, what, call)
     if isinstance(error, boto.ProfileNotFound | boto.ConfigParseError | boto.NoRegionError):
         return InvalidArgument(f"{what}: the AWS configuration of this machine is not usable ({kind})")
     return Internal(f"{what}: {kind}")

@@ -272,7 +272,8 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
     def _read(self, body: Any, key: str, call: Call) -> Iterator[bytes]:
         while True:
             with self._opened.translating(key, call):
-                data: bytes = body.read(CHUNK)
+                # `read` waits for the whole chunk: a server that drips would outlive each deadline.
+                data: bytes = body.resp.raw.read1(CHUNK)
             if not data:
                 return
             yield data

@@ -5,6 +5,7 @@
         swift.s3_url        the same server's S3 face (s3api): access key test:tester, secret swift.key
         swift.kill("object"); swift.start("object")
         swift.trust(keystone)   a second proxy, for users of a Keystone
+        swift.throttled()       another one, that takes one upload in a hundred seconds
 
     client ── proxy (tempauth, slo, s3api) ──┬── object ──── home/node/sda1/objects
                     │                        ├── container ─ home/node/sda1/containers
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -105,6 +107,8 @@ pipeline = catch_errors gatekeeper healthcheck cache listing_formats bulk s3api 
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# A server that was full is asked again at once: by default in a minute.
+error_suppression_interval = 0
 allow_account_management = true
 [filter:catch_errors]
 use = egg:swift#catch_errors
@@ -154,6 +158,13 @@ use = egg:swift#keystoneauth
 operator_roles = member
 """
 
+_THROTTLE = """\
+[filter:ratelimit]
+use = egg:swift#ratelimit
+container_ratelimit_0 = 0.01
+max_sleep_time_seconds = 1
+"""
+
 
 class RealSwift:
     """The servers; each may be killed and started again.
@@ -195,7 +206,7 @@ class RealSwift:
         until(lambda: all(map(self._healthy, answering)), seconds=60, what=f"Swift's {', '.join(answering)}")
 
     def _launch(self, name: str) -> None:
-        kind = name.removeprefix("keystone-")
+        kind = name.rpartition("-")[2]
         command = [sys.executable, "-c", _SERVE, kind, str(self.home / f"{name}.conf")]
         if name == "memcached":
             command = [
@@ -219,23 +230,45 @@ class RealSwift:
 
     def trust(self, keystone: RealKeystone) -> None:
         """Start a second proxy, whose users are those of a Keystone, and put it into its catalog."""
-        name = "keystone-proxy"
-        [self._ports[name]] = free_ports(1)
-        text = (self.home / "proxy.conf").read_text()
-        for old, new in (
-            (f"bind_port = {self._proxy}\n", f"bind_port = {self._ports[name]}\n"),
-            (" s3api tempauth ", " authtoken keystoneauth "),
-        ):
-            assert old in text
-            text = text.replace(old, new)
-        (self.home / f"{name}.conf").write_text(text + _KEYSTONE.format(keystone=keystone))
-        self.start(name)
-        keystone.add_swift(f"http://127.0.0.1:{self._ports[name]}/v1/AUTH_%(project_id)s")
+        url = self._another("keystone-proxy", "authtoken keystoneauth", _KEYSTONE.format(keystone=keystone))
+        keystone.add_swift(f"{url}/v1/AUTH_%(project_id)s")
+
+    def throttled(self) -> str:
+        """Start a proxy that answers 498 to all but the first upload into a container; return its URL.
+
+        `forget_tokens` forgets the uploads too.
+        """
+        return self._another("throttled-proxy", "tempauth ratelimit", _THROTTLE)
+
+    def _another(self, name: str, authentication: str, filters: str) -> str:
+        if name not in self._running:
+            [port] = free_ports(1)
+            self._ports[name] = port
+            text = (self.home / "proxy.conf").read_text()
+            text = text.replace(f"bind_port = {self._proxy}\n", f"bind_port = {port}\n")
+            text = text.replace(" s3api tempauth ", f" {authentication} ")
+            (self.home / f"{name}.conf").write_text(text + filters)
+            self.start(name)
+        return f"http://127.0.0.1:{self._ports[name]}"
+
+    def fill(self, *, full: bool) -> None:
+        """Restart the object server with all of its disk reserved, so that it takes nothing, or with none."""
+        conf = self.home / "object.conf"
+        reserve = "fallocate_reserve = {}\n"
+        states = reserve.format(0), reserve.format("100%")
+        conf.write_text(conf.read_text().replace(states[not full], states[full]))
+        self.kill("object")
+        self.start("object")
 
     def forget_tokens(self) -> None:
-        """Empty the cache in which Swift keeps what Keystone said of tokens, as five minutes would."""
-        self.kill("memcached")
-        self.start("memcached")
+        """Empty the cache: tempauth's tokens, what Keystone said of its own, and who was throttled.
+
+        Not by a restart: Swift would leave a cache that was away alone for a minute, and throttle nobody.
+        """
+        with socket.create_connection(("127.0.0.1", self._cache), timeout=10) as cache:
+            cache.sendall(b"flush_all\r\n")
+            if cache.recv(64) != b"OK\r\n":
+                raise RuntimeError("memcached did not forget")
 
     def kill(self, name: str) -> None:
         """`kill -9` a server."""

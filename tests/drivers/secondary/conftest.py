@@ -20,6 +20,8 @@ from bollard.core.spi import Call, ImageStoreDriver, parse_options
 from bollard.drivers.secondary.nfs import NfsDriver
 from bollard.drivers.secondary.s3 import S3Driver
 from bollard.drivers.secondary.swift import SwiftDriver
+from bollard.simulators.faults import FaultProxy
+from bollard.simulators.faults.http import HttpProxy
 from bollard.simulators.http_server import DropConnection
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
@@ -309,6 +311,27 @@ def real_swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSwift]:
         connection.put_container("archive")
         connection.close()
         yield server
+
+
+@pytest.fixture
+def whole(real_swift: RealSwift) -> Iterator[RealSwift]:
+    """The servers, all of which run again afterwards."""
+    yield real_swift
+    real_swift.repair()
+
+
+@pytest.fixture
+def behind(real_swift: RealSwift, tmp_path: Path) -> Iterator[HttpProxy]:
+    """A proxy in front of them that breaks what its plan says."""
+    with FaultProxy.http(upstream=real_swift.s3_url, state=tmp_path / "proxy") as proxy:
+        yield proxy
+
+
+def at(store: Store, url: str) -> dict[str, Any]:
+    """Return the options that lead a real store's driver through another proxy."""
+    if store.kind == "s3":
+        return {"endpoint_url": url}
+    return {"url": f"{url}/auth/v1.0", "storage_url": f"{url}/v1/AUTH_test"}
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from bollard.core.spi import Body, Call, DataLoss, NotFound, StorageError, Unavailable
-from bollard.simulators.faults import Fault, FaultProxy
+from bollard.simulators.faults import Fault
 from bollard.simulators.faults.http import HttpProxy
 from real_swift import RealSwift
+
+from .conftest import at
 
 if TYPE_CHECKING:
     from .conftest import Store
@@ -22,20 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 MIB = 1024 * 1024
 DATA = os.urandom(MIB + 4711)
-
-
-@pytest.fixture
-def whole(real_swift: RealSwift) -> Iterator[RealSwift]:
-    """The servers, all of which run again afterwards."""
-    yield real_swift
-    real_swift.repair()
-
-
-@pytest.fixture
-def behind(real_swift: RealSwift, tmp_path: Path) -> Iterator[HttpProxy]:
-    """A proxy in front of them that breaks what its plan says."""
-    with FaultProxy.http(upstream=real_swift.s3_url, state=tmp_path / "proxy") as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("server", ["object", "proxy"])
@@ -85,9 +73,8 @@ def test_without_the_container_server(real_swift_store: Store, whole: RealSwift,
 def test_a_probe_whose_answer_is_lost(racy: Store, behind: HttpProxy, which: int) -> None:
     """The other object of the first attempt is no sign that a condition was honoured, and nothing stays."""
     behind.plan([Fault.lose_reply(which, method="PUT", path=r"\.bollard-probe")])
-    there = {"url": f"{behind.url}/auth/v1.0", "storage_url": f"{behind.url}/v1/AUTH_test"}
-    checked = {"endpoint_url": behind.url, "checksum": "sha256"}
-    assert not racy.again(**(there if racy.kind == "swift" else checked)).traits().conditional_put
+    checked = {"checksum": "sha256"} if racy.kind == "s3" else {}
+    assert not racy.again(**at(racy, behind.url), **checked).traits().conditional_put
     behind.finish()
     assert not racy.names()
 
