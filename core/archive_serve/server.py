@@ -41,7 +41,8 @@ def listen(address: Address) -> socket.socket:
     """
     if not isinstance(address, Path):
         with os_errors(f"cannot listen on {address[0]}:{address[1]}"):
-            return socket.create_server(address, backlog=_BACKLOG)
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            return socket.create_server(address, family=family, backlog=_BACKLOG)
     if len(bytes(address)) > _LONGEST_PATH:
         raise InvalidArgument(f"the socket's path must have at most {_LONGEST_PATH} bytes: {address}")
     with os_errors(f"cannot listen on {address}"):
@@ -75,7 +76,8 @@ def uri_of(address: Address) -> str:
     """Return where NBD clients find an export without a name."""
     if isinstance(address, Path):
         return f"nbd+unix:///?socket={quote(str(address.absolute()))}"
-    return f"nbd://{address[0]}:{address[1]}"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"nbd://{host}:{address[1]}"
 
 
 class SnapshotServer:

@@ -133,9 +133,10 @@ def test_closing_does_not_wait_for_a_store_that_hangs(disk: Any, source: Archive
     assert b"4096/4096" not in reader.communicate(timeout=60)[0]
 
 
-def test_tcp(source: ArchiveSource):
-    """A port serves as well; 0 takes a free one."""
-    listener = listen(("127.0.0.1", 0))
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp(source: ArchiveSource, host: str):
+    """A port serves as well, of either family; 0 takes a free one."""
+    listener = listen((host, 0))
     uri = uri_of(listener.getsockname()[:2])
     with SnapshotServer(source, listener):
         assert run("nbdinfo", "--size", uri).strip() == str(32 * MIB + 512)

@@ -7,7 +7,7 @@ import pytest
 MIB = 2**20
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def two_stores(home):
     """A second store, `offsite`."""
     (home / "offsite").mkdir()
@@ -15,7 +15,7 @@ def two_stores(home):
         file.write(f'\n[stores.offsite]\ndriver = "nfs"\noptions = {{ path = "{home}/offsite" }}\n')
 
 
-def test_copy_and_restore_from_the_copy(bollard, home, two_stores, vol_1, write):
+def test_copy_and_restore_from_the_copy(bollard, vol_1, write):
     """All snapshots arrive; a second run sends nothing; each is the same image and verifies there."""
     at = ("--store", "nightly")
     assert bollard("archive", "create", "vol-1", "monday", *at).code == 0
@@ -35,7 +35,7 @@ def test_copy_and_restore_from_the_copy(bollard, home, two_stores, vol_1, write)
         assert bollard("archive", "verify", "vol-1", name, "--level", "5", "--store", "offsite").code == 0
 
 
-def test_bad_requests(bollard, home, two_stores):
+def test_bad_requests(bollard):
     """The same store twice is bad input, an unknown snapshot is not found, no snapshot at all is said."""
     assert bollard("archive", "copy", "vol-1", "--from", "offsite", "--to", "offsite").code == 2
     assert bollard("archive", "copy", "vol-1", "monday", "--from", "nightly", "--to", "offsite").code == 4
