@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..spi.call import Call
-from ..spi.errors import DataLoss, InvalidArgument, NotFound
+from ..spi.errors import DataLoss, InUse, InvalidArgument, NotFound
 from .intent import Intent, Timing, WallClock, read_intent
 from .manifest import Manifest
 from .names import begin_key, manifest_key, parse, volume_prefix
@@ -35,7 +35,7 @@ class Collected:
     Attributes:
         parts: removed, `size` bytes in all.
         intents: removed of runs that ended without us.
-        kept: parts that no manifest needs but a running backup may.
+        kept: parts that no manifest needs, but a running backup may, or a lock of the store protects.
     """
 
     parts: int
@@ -92,12 +92,20 @@ class Collector:
         protected = self._protected(seen.begun, now, call)
         garbage = [key for key in seen.parts if key not in needed]
         doomed = [key for key in garbage if _layer(key) not in protected]
-        for key in doomed:
-            call.check()
-            self.store.delete(key, call)
+        doomed = [key for key in doomed if self._remove(key, call)]
         self.store.abort_uploads(volume_prefix(self.volume), call, older_than=self.timing.lease)
         size = sum(seen.parts[key] for key in doomed)
         return Collected(parts=len(doomed), size=size, intents=intents, kept=len(garbage) - len(doomed))
+
+    def _remove(self, key: str, call: Call) -> bool:
+        """Delete a part; a locked one is for a collect after its date."""
+        call.check()
+        try:
+            self.store.delete(key, call)
+        except InUse as error:
+            call.log.info("not freed: %s", error)
+            return False
+        return True
 
     def _look(self, call: Call) -> _Seen:
         seen = _Seen({}, set(), set())

@@ -8,11 +8,11 @@ increment that runs meanwhile has taken as its parent stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..spi.call import Call
-from ..spi.errors import NotFound
+from ..spi.errors import InUse, NotFound
 from .collect import Collected, remove_manifest
 from .names import parse, volume_prefix
 from .retention import Dated, Policy, Verdict
@@ -62,9 +62,16 @@ def carry_out(
     collect: Callable[[], Collected | None],
     call: Call,
 ) -> Retained:
-    """Delete what no rule wants, oldest first, and free the space."""
-    doomed = [verdict for verdict in reversed(verdicts) if not verdict.keep]
-    for verdict in doomed:
+    """Delete what no rule wants, oldest first, and free the space; what is locked stays, and says so."""
+    after: list[Verdict] = []
+    for verdict in reversed(verdicts):
         call.check()
-        remove_manifest(store, volume, verdict.snapshot, call)
-    return Retained(volume=volume, verdicts=verdicts, collected=collect() if doomed else None)
+        reasons = verdict.reasons
+        if not verdict.keep:
+            try:
+                remove_manifest(store, volume, verdict.snapshot, call)
+            except InUse as error:
+                reasons = (error.message,)
+        after.append(replace(verdict, reasons=reasons))
+    gone = any(not verdict.keep for verdict in after)
+    return Retained(volume=volume, verdicts=tuple(reversed(after)), collected=collect() if gone else None)

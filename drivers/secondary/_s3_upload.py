@@ -52,14 +52,14 @@ class Manners:
         part_size: larger for bodies that would have more than 10,000 parts.
         threads: parts on their way at once.
         single_below: smaller bodies are sent in one request.
-        storage_class: parameter of that name, if any.
+        storage_class: parameter of that name, and those of the object lock, if any.
         sha256_checked: the store compares x-amz-checksum-sha256 with what it received.
     """
 
     part_size: int
     threads: int
     single_below: int
-    storage_class: Mapping[str, str]
+    storage_class: Mapping[str, Any]
     sha256_checked: bool
 
 

@@ -35,6 +35,7 @@ from ._listing import RawPage, page_of
 from ._probe import asked, documented
 from ._s3_client import S3Client
 from ._s3_leftovers import abort_idle
+from ._s3_lock import ObjectLock, delete_versions
 from ._s3_probe import Found, lists_late, probe, tried_out
 from ._s3_upload import MAX_OBJECT, MAX_SINGLE, SHA256, Manners, Upload
 
@@ -92,6 +93,16 @@ class S3Options:
         default="probe",
         choices=("probe", "yes", "no"),
     )
+    lock_days: int = option(
+        help="Days for which nothing can be deleted (object lock of the bucket); 0: no lock",
+        default=0,
+        minimum=0,
+    )
+    lock_mode: str = option(
+        help="Who may delete nevertheless: some with a special permission, or nobody at all",
+        default="governance",
+        choices=("governance", "compliance"),
+    )
 
 
 class S3Driver(ImageStoreDriver[S3Options]):
@@ -113,6 +124,7 @@ class S3Driver(ImageStoreDriver[S3Options]):
             sha256_checked=False,
         )
         self._base = check_store_prefix(options.prefix)
+        self._lock = ObjectLock(days=options.lock_days, mode=options.lock_mode) if options.lock_days else None
 
     def open(self, call: Call) -> None:
         """Check the bucket and find out, with a hidden object, what the store checks and honours.
@@ -123,6 +135,8 @@ class S3Driver(ImageStoreDriver[S3Options]):
         self._client = S3Client(self.options)
         what = f"the bucket {self.options.bucket!r}"
         bucket = self._ask_for_bucket(what, call)
+        if self._lock:
+            self._lock.check_bucket(self._client, self.options.bucket, call)
         asks = self.options
         self._found = probe(self._client, self._base, call, asks.checksum, asks.conditional_put)
         self._manners = replace(self._manners, sha256_checked=self._found.checksum == "sha256")
@@ -175,8 +189,14 @@ class S3Driver(ImageStoreDriver[S3Options]):
         if body.size > largest:
             raise LimitExceeded(f"{key!r} has {body.size} bytes; this store takes {largest}")
         token = secrets.token_hex(16)
-        upload = Upload(self._opened, self._manners, self._base + key, key, body, call, token)
-        return StoredObject(key=key, size=body.size, etag=upload.run(if_absent=if_absent))
+        manners = self._manners
+        if self._lock:
+            manners = replace(manners, storage_class={**manners.storage_class, **self._lock.parameters(key)})
+        upload = Upload(self._opened, manners, self._base + key, key, body, call, token)
+        etag = upload.run(if_absent=if_absent)
+        if self._lock and body.size >= manners.single_below:
+            self._lock.ensure(self._opened, self._base + key, key, call)
+        return StoredObject(key=key, size=body.size, etag=etag)
 
     def get(self, key: str, call: Call, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream the answer; a whole object is compared with the digest that it was put with."""
@@ -221,8 +241,11 @@ class S3Driver(ImageStoreDriver[S3Options]):
         return page_of(fetch, after, limit)
 
     def delete(self, key: str, call: Call) -> None:
-        """Delete the object; S3 itself says nothing of a missing one."""
+        """Delete the object; S3 itself says nothing of a missing one. A locked one is refused (`InUse`)."""
         split_key(key)
+        if self._lock:
+            delete_versions(self._opened, self._base + key, key, call)
+            return
         self._opened.send("delete_object", key, call, Key=self._base + key)
 
     def abort_uploads(self, prefix: str, call: Call, *, older_than: float) -> int:
