@@ -133,7 +133,7 @@ def test_a_flipped_bit_is_found_within_a_turn(archive: Archive, memory: Any):
     data = bytearray(memory.objects[victim])
     data[len(data) // 2] ^= 1
     memory.objects[victim] = bytes(data)
-    cursor, problems = Cursor(), []
+    cursor, problems = Cursor(), list[str]()
     while cursor.turn == 0:
         found = archive.check_up(Call(), cursor, percent=10)
         cursor = found.cursor

@@ -68,7 +68,7 @@ def test_a_pause_saves_up_a_quarter_second_only():
 
 def test_a_big_transfer_waits_in_pieces():
     """A small one that comes later waits for a quarter second of the big one, not for all of it."""
-    time, order = Time(), []
+    time, order = Time(), list[Any]()
 
     def wait(seconds: float, call: Call) -> None:
         time.now += seconds
