@@ -49,7 +49,9 @@ class Site:
         backend = self.config.pool(name)
         with self._lock:
             if backend.name not in self._pools:
-                pool = open_pool(backend.name, backend.driver, backend.options, timeout=_LONGEST)
+                pool = open_pool(
+                    backend.name, backend.driver, backend.options, timeout=_LONGEST, limits=backend.limits
+                )
                 self._pools[backend.name] = pool
                 self.mover.sweep_pool(pool)  # a worker that was killed has a grant, which keeps a clone
             return self._pools[backend.name]
@@ -63,7 +65,9 @@ class Site:
         backend = self.config.store(name)
         with self._lock:
             if backend.name not in self._stores:
-                self._stores[backend.name] = open_store(backend.name, backend.driver, backend.options)
+                self._stores[backend.name] = open_store(
+                    backend.name, backend.driver, backend.options, limits=backend.limits
+                )
             return self._stores[backend.name]
 
     def close(self) -> None:

@@ -108,4 +108,5 @@ def _copy(
     with site.mover.reading_shared(pool, task.snapshot, task.clone) as source:
         if source.size != task.size:
             raise Conflict(f"snapshot {task.snapshot} has {source.size} bytes here, not {task.size}")
-        creation.copy(source, task.windows, lambda window, stored: done.append((window, stored)), call)
+        slow = pool.throttle.source(source, call)
+        creation.copy(slow, task.windows, lambda window, stored: done.append((window, stored)), call)

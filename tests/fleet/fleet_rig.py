@@ -12,7 +12,7 @@ from typing import Any
 from bollard.core.archive import Archive
 from bollard.core.dataplane import FileSink, FileSource, compare
 from bollard.core.fleet import Engine, Fleet, Job, Limits, Row, site_of
-from bollard.core.spi import Call, VolumeSpec
+from bollard.core.spi import Call, FileLocation, VolumeSpec
 from bollard.core.store import open_store
 from bollard.transfer_objects.ids import VolumeId
 
@@ -49,13 +49,14 @@ class Night:
         """Make a volume with some noise in each of its windows; return its file."""
         opened = site_of(self.config).pool(pool or self.pools[0])
         opened.volumes.create(VolumeSpec(id=VolumeId(volume), size=windows * WINDOW))
-        path: Path = opened.volumes.locate(VolumeId(volume)).path
+        location = opened.volumes.locate(VolumeId(volume))
+        assert isinstance(location, FileLocation)
         noise = random.Random(volume)  # noqa: S311 - test data
-        with path.open("r+b") as file:
+        with location.path.open("r+b") as file:
             for window in range(windows):
                 file.seek(window * WINDOW + 4096 * window)
                 file.write(noise.randbytes(length))
-        return path
+        return location.path
 
     def fleet(self, engine: Engine, *, limits: Limits | None = None, run: str = "mon", **share: Any) -> Fleet:
         """A fleet to the one store."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,11 @@ def _start(cluster: Cluster, network: Network, night: Night) -> None:
     for name in ("ann", "bob"):
         prefix, host = network.inside(name), network.address(name)
         cluster.start_worker(name, "pool:ssd-1=2", night.config, prefix=prefix, host=host)
-        log: Path = cluster.home / f"{name}.log"
-        until(lambda log=log: b"Registered to" in log.read_bytes())
+        until(partial(_registered, cluster.home / f"{name}.log"))
+
+
+def _registered(log: Path) -> bool:
+    return b"Registered to" in log.read_bytes()
 
 
 def _coordinator(network: Network, cluster: Cluster, night: Night) -> subprocess.Popen[bytes]:

@@ -6,7 +6,9 @@ import json
 import os
 import pickle
 import signal
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
 
 import pytest
 
@@ -63,20 +65,20 @@ def test_the_next_run_is_an_increment(night):
 def test_a_process_killed_in_the_midst_costs_a_retry(night):
     """A child that dies with its tasks takes the executor along; a new one does them, and the rest."""
     file = night.make("vol-1", windows=6)
-    killed = []
+    killed: list[int] = []
 
     class Killing(ExecutorEngine):
         def submit(self, task):
             future = super().submit(task)
-            if len(killed) < 1:
-                killed.append(next(iter(self._executor._processes)))
+            if not killed:
+                children: Any = self._executor
+                killed.append(next(iter(children._processes)))
                 os.kill(killed[0], signal.SIGKILL)
             return future
 
-    with open_engine("processes:2") as inner:
-        engine = Killing(inner._make, 2)
-        row = night.run(engine, [night.job("vol-1")])["vol-1"]
-        engine.close()
+    engine = Killing(lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")), 2)
+    row = night.run(engine, [night.job("vol-1")])["vol-1"]
+    engine.close()
 
     assert killed
     assert night.same(file, row)
