@@ -22,6 +22,9 @@ from .part import MAX_FRAME, Member, Region
 from .pieces import Joined
 from .plan import Task, changed_granules, store_whole
 
+# Reading so many bytes costs no more than to ask whether they are empty: one request over NBD.
+_JUST_READ = 256 * 1024
+
 
 class Content(NamedTuple):
     """What is to be stored of a window.
@@ -61,19 +64,26 @@ class WindowReader:
         """Take over the hashes of the parent for what will not be read."""
         self.hashes[:] = hashes
 
-    def examine(self, offset: int, length: int) -> None:
-        """Read and hash a range of the volume, aligned to granules; what has been read is skipped."""
+    def examine(self, offset: int, length: int, *, ask: bool = True) -> None:
+        """Read and hash a range of the volume, aligned to granules; what has been read is skipped.
+
+        Args:
+            ask: the source for its extents first, and do not read what is empty.
+        """
         granule = self._region.granule
         first = (offset - self._region.offset) // granule
         indices = range(first, first + -(-length // granule))
         for fresh, run in groupby(indices, key=lambda i: not self._examined[i]):
             if fresh:
-                self._examine_run(list(run))
+                self._examine_run(list(run), ask=ask)
 
-    def _examine_run(self, run: list[int]) -> None:
+    def _examine_run(self, run: list[int], *, ask: bool) -> None:
         start, end = self._position(run[0]), self._position(run[-1] + 1)
         self.hashes[run[0] * HASH : (run[-1] + 1) * HASH] = ZERO * len(run)
         self._examined[run[0] : run[-1] + 1] = b"\1" * len(run)
+        if not ask:
+            self._read(start, end)
+            return
         base = self._region.offset
         extents = self._source.extents(base + start, end - start)
         limit = base + self._region.length
@@ -203,5 +213,5 @@ def _examine(reader: WindowReader, task: Task, fetch_old: Callable[[], bytes | N
         raise Outgrown
     reader.assume(old)
     for offset, length in task.ranges:
-        reader.examine(offset, length)
+        reader.examine(offset, length, ask=length > _JUST_READ)
     return old
