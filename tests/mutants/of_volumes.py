@@ -226,7 +226,7 @@ _NO_CANCEL = _patched(
 _COMMITS_HALF = _patched(
     _module("archive.create"),
     "from bollard.core.spi import DeadlineExceeded",
-    "run, commit = module.run, module.Creation._commit",
+    "run, commit = module.run, module.Creation.commit",
     "def half(*items, **more):",
     "    try:",
     "        run(*items, **more)",
@@ -236,7 +236,7 @@ _COMMITS_HALF = _patched(
     "    made = commit(self, manifest, module.Call(deadline=call.deadline))",
     "    call.check()",
     "    return made",
-    "module.run, module.Creation._commit = half, late",
+    "module.run, module.Creation.commit = half, late",
 )
 _RESTORES_ALL = _patched(
     _module("archive.archive"),
