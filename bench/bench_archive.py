@@ -210,7 +210,7 @@ class Bench:
         for _ in range(self._runs):
             (self._directory / "store").mkdir()
             for image, job in JOBS:
-                self._one(image, job)
+                self._one(image, job.__name__)
             subprocess.run(["rm", "-r", str(self._directory / "store")], check=True)
 
     def _one(self, image: str, job: str) -> None:
@@ -225,7 +225,7 @@ class Bench:
     def show(self, data: int) -> None:
         """Print the table."""
         print(f"{'image':8}{'job':12}{'seconds':>9}{'MiB/s':>8}{'of limit':>10}{'by':>9}{'peak MiB':>10}")
-        for image, job in JOBS:
+        for image, job in ((image, work.__name__) for image, work in JOBS):
             seconds = self.seconds(image, job)
             peak = max(result.peak for result in self._results[image, job])
             slowest = max(LIMITS.get(job, ()), key=lambda limit: self.seconds("random", limit), default="")
@@ -245,11 +245,11 @@ LIMITS = {
     "verify": ("read", "sha256"),
     "restore": ("read", "sha256", "target"),
 }
-JOBS = [
-    ("random", "read"), ("random", "sha256"), ("random", "upload"), ("random", "target"),
-    ("random", "full"), ("random", "verify"), ("random", "restore"),
-    ("random", "scribble"), ("random", "increment"), ("random", "by_hash"),
-    ("text", "zstd"), ("text", "restore"), ("dense", "full"), ("tib", "full"), ("tib", "restore"),
+JOBS: list[tuple[str, Callable[..., None]]] = [
+    ("random", Job.read), ("random", Job.sha256), ("random", Job.upload), ("random", Job.target),
+    ("random", Job.full), ("random", Job.verify), ("random", Job.restore),
+    ("random", Job.scribble), ("random", Job.increment), ("random", Job.by_hash),
+    ("text", Job.zstd), ("text", Job.restore), ("dense", Job.full), ("tib", Job.full), ("tib", Job.restore),
 ]  # fmt: skip
 
 
