@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from bollard.transfer_objects import S3TO, PrimaryDataStoreTO, Secret, SnapshotObjectTO, VolumeObjectTO, decode
+from bollard.transfer_objects import (
+    S3TO,
+    PrimaryDataStoreTO,
+    Secret,
+    SnapshotObjectTO,
+    VolumeObjectTO,
+    decode,
+)
 from bollard.transfer_objects.cloudstack import Payload, meanings, native_id, s3_date
 from bollard.transfer_objects.cloudstack.names import classes_by_java_name, classes_by_short_name, wire_class
-from bollard.transfer_objects.commands import Answer, Command, CopyCommand, DettachCommand, RemoveBitmapCommand
+from bollard.transfer_objects.commands import (
+    Answer,
+    Command,
+    CopyCommand,
+    DettachCommand,
+    RemoveBitmapCommand,
+)
 from bollard.transfer_objects.shapes import fields_of
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
