@@ -39,6 +39,8 @@ ANYTHING = st.recursive(
     max_leaves=5,
 )
 
+_made: dict[tuple[type, bool, int], st.SearchStrategy[Any]] = {}
+
 
 def values(shape: Shape, *, polite: bool, depth: int) -> st.SearchStrategy[Any]:
     """Return what a field of this shape may hold on the wire."""
@@ -98,7 +100,14 @@ def _is_deep(field: WireField) -> bool:
 
 
 def bodies(cls: type[TransferObject], *, polite: bool = False, depth: int = 0) -> st.SearchStrategy[Any]:
-    """Return bodies of a class with a few of its fields."""
+    """Return bodies of a class with a few of its fields; made once, for making them is most of the time."""
+    key = (cls, polite, depth)
+    if key not in _made:
+        _made[key] = _bodies(cls, polite=polite, depth=depth)
+    return _made[key]
+
+
+def _bodies(cls: type[TransferObject], *, polite: bool, depth: int) -> st.SearchStrategy[Any]:
     fields = wire_class(cls).by_wire
     needed = {f.wire for f in fields.values() if f.native.required or f.native.name in cls.identified_by}
     shallow = {wire: field for wire, field in fields.items() if depth < 2 or not _is_deep(field)}

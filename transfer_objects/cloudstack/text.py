@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -80,8 +81,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) == len(pairs):
         return found
     repeated = Repeated(found)
-    keys: set[str] = set()
-    repeated.key = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
+    [(repeated.key, _)] = Counter(key for key, _ in pairs).most_common(1)
     return repeated
 
 
