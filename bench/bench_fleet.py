@@ -68,7 +68,7 @@ def make(config: Path, volume: str, windows: int) -> Job:
     """Make a volume with some noise in each of its windows."""
     pool = site_of(config).pool("p")
     pool.volumes.create(VolumeSpec(id=VolumeId(volume), size=windows * WINDOW))
-    noise = random.Random(volume)  # noqa: S311 - no secret
+    noise = random.Random(volume)
     with (config.parent / "pool" / "volumes" / f"{volume}.raw").open("r+b") as file:
         for window in range(windows):
             file.seek(window * WINDOW)

@@ -163,9 +163,7 @@ def main() -> int:
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
     if free < _NEEDED_BYTES * scale:
-        parser.error(
-            f"{place} has {free / 2**30:.0f} GiB free: set BENCH_SCALE lower, or TMPDIR"
-        )
+        parser.error(f"{place} has {free / 2**30:.0f} GiB free: set BENCH_SCALE lower, or TMPDIR")
     missing: dict[str, str] = {}
     measured = measure(given.group, given.rounds, scale, missing)
     about = machine(versions(), scale)
