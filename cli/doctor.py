@@ -27,6 +27,7 @@ from .output import show_rows
 _TOOLS = (
     ("qemu-img", "qcow2 volumes", "qemu-utils"),
     ("qemu-nbd", "reading and writing qcow2 volumes", "qemu-utils"),
+    ("qemu-storage-daemon", "archive serve --cow", "qemu-system-common"),
     ("unzip", "restoring an archive without Bollard", "unzip"),
 )
 
