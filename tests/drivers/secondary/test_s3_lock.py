@@ -25,7 +25,7 @@ class Later(datetime):
     ahead = timedelta(0)
 
     @classmethod
-    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # the base returns Self
         """The real time and what was added."""
         return datetime.now(tz) + cls.ahead
 
