@@ -84,7 +84,7 @@ mutants: setup
 	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --json conformance/mutation_score.json
 
 bench: setup
-	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in bench/bench_*.py bench/compare.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: setup
 	$(BIN)/mkdocs build --strict

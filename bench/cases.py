@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers.contestant import Contestant
-from peers.images import GIB, KIB, MIB, Image, changes, make, small
-from peers.limits import Raw, read, sha256
-from peers.ours import Ours
-from peers.tools import Patience, TooSlow
+from bench.peers.contestant import Contestant
+from bench.peers.images import GIB, KIB, MIB, Image, changes, make, small
+from bench.peers.limits import Raw, read, sha256
+from bench.peers.ours import Ours
+from bench.peers.tools import Patience, TooSlow
 
 PATIENCE = 20
 """How many times our time a contestant gets; what it did not end by then is told as "slower than"."""
@@ -32,10 +32,11 @@ class Series:
 
 @dataclass
 class Measured:
-    """All series, by case and contestant, and the peak of our memory by case."""
+    """All series, by case and contestant, the peak of our memory by case, and what our start takes."""
 
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
+    starts: list[float] = field(default_factory=list)
 
     def of(self, case: str, name: str) -> Series:
         """Return the series, a new one if need be."""
@@ -90,6 +91,12 @@ class Arena:
     def _patience(self, case: str) -> float:
         known = self.measured.of(case, Ours.name).seconds
         return max(30.0, PATIENCE * max(known)) if known else 7200.0
+
+    def start(self) -> None:
+        """Measure what a run of ours takes that does nothing."""
+        began = time.monotonic()
+        next(one for one in self.entrants if isinstance(one, Ours)).start()
+        self.measured.starts.append(time.monotonic() - began)
 
     def limit(self, case: str, name: str, act: Callable[[], Any]) -> None:
         """Measure what nobody can be faster than."""

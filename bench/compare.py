@@ -13,27 +13,28 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parents[1] / "tests" / "lib"), str(Path(__file__).parents[1] / "tests")]
+sys.path += [str(Path(__file__).parents[1] / name) for name in ("", "tests/lib", "tests")]
 
 import swiftclient
-from cases import GROUPS, LIMITS, Arena, Measured
-from peers.borg import Borg
-from peers.cinder import Cinder
-from peers.contestant import Contestant, Place
-from peers.limits import Raw
-from peers.ours import Ours, OursInDirectory
-from peers.qemu import Bitmaps, ConvertAndAws, ConvertAndRclone, Nbdcopy
-from peers.restic import Restic
-from peers.tools import Missing, version
-from report import publish
-from rows import RESULTS, Row, compared, document, kept_rows, machine, problems
 
+from bench.cases import GROUPS, LIMITS, Arena, Measured
+from bench.peers.borg import Borg
+from bench.peers.cinder import Cinder
+from bench.peers.contestant import Contestant, Place
+from bench.peers.limits import Raw
+from bench.peers.ours import Ours, OursInDirectory
+from bench.peers.qemu import Bitmaps, ConvertAndAws, ConvertAndRclone, Nbdcopy
+from bench.peers.restic import Restic
+from bench.peers.tools import Missing, version
+from bench.report import publish
+from bench.rows import RESULTS, Row, compared, document, kept_rows, machine, problems
 from real_swift import RealSwift
 
 PEERS: tuple[type[Contestant], ...] = (
@@ -61,10 +62,11 @@ def server(home: Path) -> Iterator[Place]:
         yield Place(home=home, s3=swift.s3_url, access="test:tester", secret=swift.key, bucket="bench")
 
 
-def entrants(home: Path, place: Place, missing: dict[str, str]) -> list[Contestant]:
-    """Let all who are there prepare; of the others, `missing` says why not."""
+def entrants(home: Path, place: Place, against: Sequence[str], missing: dict[str, str]) -> list[Contestant]:
+    """Let all who are asked for and there prepare; of the others, `missing` says why not."""
     found: list[Contestant] = []
-    for cls in (Ours, OursInDirectory, *PEERS):
+    ours: list[type[Contestant]] = [Ours, OursInDirectory]
+    for cls in [*ours, *(cls for cls in PEERS if cls.name in against)]:
         words = {"s3": place.s3, "access": place.access, "secret": place.secret, "bucket": place.bucket}
         one = cls(Place(home=home / cls.__name__, **words))
         try:
@@ -79,29 +81,29 @@ def entrants(home: Path, place: Place, missing: dict[str, str]) -> list[Contesta
     return found
 
 
-def measure(groups: Sequence[str], rounds: int, scale: float, missing: dict[str, str]) -> Measured:
-    """Run everything."""
+def measure(given: argparse.Namespace, scale: float, missing: dict[str, str]) -> Measured:
+    """Run everything that was asked for."""
     measured = Measured()
-    for number in range(rounds):
+    for number in range(given.rounds):
         for group in GROUPS:
-            if group.__name__ not in groups:
+            if group.__name__ not in given.group:
                 continue
-            print(f"round {number + 1} of {rounds}: {group.__doc__}", file=sys.stderr)
+            print(f"round {number + 1} of {given.rounds}: {group.__doc__}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="bollard-bench-") as name:
                 home = Path(name)
                 with server(home / "server") as place:
-                    there = entrants(home / "work", place, missing)
+                    there = entrants(home / "work", place, given.against, missing)
                     (home / "images").mkdir()
-                    group(
-                        Arena(
-                            home=home / "images",
-                            entrants=there,
-                            raw=Raw(place),
-                            measured=measured,
-                            number=number,
-                            scale=scale,
-                        )
+                    arena = Arena(
+                        home=home / "images",
+                        entrants=there,
+                        raw=Raw(place),
+                        measured=measured,
+                        number=number,
+                        scale=scale,
                     )
+                    arena.start()
+                    group(arena)
     return measured
 
 
@@ -151,22 +153,25 @@ def versions() -> dict[str, str]:
     return {name: version(*command) or "missing" for name, command in commands.items()}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, and say where it lies."""
     names = [group.__name__ for group in GROUPS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--group", nargs="+", choices=names, default=names, help="what to measure")
+    peers = [cls.name for cls in PEERS]
+    parser.add_argument("--against", nargs="*", choices=peers, default=peers, help="which peers")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the rows go")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     scale = float(os.environ.get("BENCH_SCALE", "1"))
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
     if free < _NEEDED_BYTES * scale:
         parser.error(f"{place} has {free / 2**30:.0f} GiB free: set BENCH_SCALE lower, or TMPDIR")
     missing: dict[str, str] = {}
-    measured = measure(given.group, given.rounds, scale, missing)
+    measured = measure(given, scale, missing)
     about = machine(versions(), scale)
+    about["our_start_seconds"] = round(statistics.median(measured.starts), 3)
     whole = document(about, rows_of(measured, missing), kept_rows(RESULTS, "scale"))
     wrong = problems(whole)
     given.output.parent.mkdir(exist_ok=True)

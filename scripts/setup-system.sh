@@ -49,6 +49,9 @@ ceph-mon             ceph-mon
 ceph-osd             ceph-osd
 ceph                 ceph-common
 ip                   iproute2
+rclone               rclone
+restic               restic
+borg                 borgbackup
 gcc                  gcc
 pkg-config           pkg-config
 /usr/include/libvirt/libvirt.h  libvirt-dev

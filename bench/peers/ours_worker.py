@@ -61,7 +61,7 @@ def main() -> None:
         if job["step"] == "full":
             with ThreadPoolExecutor(job["workers"]) as pool:
                 list(pool.map(lambda path: create(archive, job, path), job["images"]))
-        else:
+        elif job["step"] != "start":
             {"restore": restore, "verify": verify}[job["step"]](archive, job)
 
 
