@@ -17,7 +17,7 @@ from typing import Self
 _NOTICED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for what another process brings about."""
     end = time.monotonic() + seconds
     while not condition():

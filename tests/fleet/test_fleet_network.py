@@ -27,7 +27,7 @@ def test_a_link_cut_in_the_midst_costs_a_retry(night, tmp_path):
         _start(cluster, network, night)
         cluster.pause("ann")
         with _coordinator(network, cluster, night) as job:
-            until(lambda: list((night.home / "store").rglob("*.zip")))
+            until(lambda: list((night.home / "store").rglob("*.zip")) or job.poll() is not None)
             network.cut("ann")
             cluster.processes["ann"].send_signal(signal.SIGCONT)  # it lives, and works, and nobody hears it
             said, _ = job.communicate(timeout=120)
