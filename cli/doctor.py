@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
@@ -29,6 +30,13 @@ _TOOLS = (
     ("qemu-nbd", "reading and writing qcow2 volumes", "qemu-utils"),
     ("qemu-storage-daemon", "archive serve --cow", "qemu-system-common"),
     ("unzip", "restoring an archive without Bollard", "unzip"),
+)
+
+# Python package, what it is for, what brings it
+_PACKAGES = (
+    ("boto3", "S3 stores", "bollard"),
+    ("python-swiftclient", "Swift stores", "bollard"),
+    ("keystoneauth1", "Swift stores whose users are Keystone's", "bollard[keystone]"),
 )
 
 
@@ -52,10 +60,12 @@ def doctor(ctx: typer.Context, json: JsonFlag = False) -> None:
 
 
 def _python() -> Iterator[Finding]:
-    version = platform.python_version()
     state = "ok" if sys.version_info >= (3, 11) else "bad"
     yield Finding(
-        check="python", state=state, found=version, advice="" if state == "ok" else "use 3.11 or newer"
+        check="python",
+        state=state,
+        found=platform.python_version(),
+        advice="" if state == "ok" else "use 3.11 or newer",
     )
 
 
@@ -74,6 +84,12 @@ def _libraries() -> Iterator[Finding]:
     name = libnfs.installed()
     advice = "" if name else "for NFS stores that are not mounted: apt-get install libnfs13"
     yield Finding(check="libnfs", state="ok" if name else "missing", found=name, advice=advice)
+    for package, purpose, extra in _PACKAGES:
+        try:
+            yield Finding(check=package, state="ok", found=version(package))
+        except PackageNotFoundError:
+            advice = f"for {purpose}: pip install {extra}"
+            yield Finding(check=package, state="missing", found="", advice=advice)
 
 
 def _version(path: str) -> str:

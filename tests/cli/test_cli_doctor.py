@@ -33,6 +33,15 @@ def _finding(done, check: str) -> dict[str, str]:
     return found
 
 
+def test_doctor_names_what_a_store_needs(bollard, monkeypatch):
+    """Each client of a store has a line with its version, or with what to install."""
+    done = bollard("doctor", "--json")
+    assert _finding(done, "python-swiftclient")["found"]
+    monkeypatch.setattr("bollard.cli.doctor._PACKAGES", (("no-such-client", "far stores", "bollard[far]"),))
+    missing = _finding(bollard("doctor", "--json"), "no-such-client")
+    assert (missing["state"], missing["advice"]) == ("missing", "for far stores: pip install bollard[far]")
+
+
 def test_doctor_of_a_good_machine(bollard):
     """Everything that the tests need is found with its version, and the configuration is read."""
     done = bollard("doctor", "--json")
