@@ -51,3 +51,6 @@ _.tempdir, _.daemon_threads, _.block_on_close
 
 # pytest reads it: tests/kvm/conftest.py.
 collect_ignore_glob
+
+# http.server calls these: bench/bench_stores.py.
+_.do_PUT, _.do_HEAD, _.do_GET, _.log_message
