@@ -10,6 +10,7 @@ bench/results/latest.json and, unless an output was named, the table and plots o
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import shutil
@@ -142,7 +143,6 @@ def _rows_of(case: str, measured: Measured, missing: dict[str, str]) -> Iterator
 def versions() -> dict[str, str]:
     """Return what takes part, with versions; "missing" for what is not there."""
     commands = {
-        "bollard": ("bollard", "--version"),
         "qemu-img": ("qemu-img", "--version"),
         "rclone": ("rclone", "version"),
         "aws": (os.environ.get("BENCH_AWS", "aws"), "--version"),
@@ -150,7 +150,8 @@ def versions() -> dict[str, str]:
         "borg": ("borg", "--version"),
         "nbdcopy": ("nbdcopy", "--version"),
     }
-    return {name: version(*command) or "missing" for name, command in commands.items()}
+    found = {name: version(*command) or "missing" for name, command in commands.items()}
+    return {"bollard": importlib.metadata.version("bollard"), **found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

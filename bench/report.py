@@ -27,6 +27,7 @@ def table(document: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items())
     head = f"Taken {about['taken']} on {about['cpus']} cores ({about['processor']}), load {about['load']}, "
     head += f"at scale {about['scale']}, with {versions}.\n\n"
+    head += f"Of this run: {about['note']}.\n\n" if "note" in about else ""
     lines = [
         "| case | kind | against | ratio | ours, theirs (s) | peak (MiB) | runs |",
         "|---|---|---|---|---|---|---|",
@@ -46,7 +47,8 @@ def plot(rows: Sequence[Mapping[str, Any]], kind: str) -> Path | None:
     """Draw the ratios of a kind, on a scale of doublings; None without matplotlib, or rows."""
     chosen = [row for row in rows if row["kind"] == kind and row["ratio"]]
     try:
-        from matplotlib.figure import Figure  # an extra: `make setup` brings it
+        from matplotlib import rc_context  # an extra: `make setup` brings it
+        from matplotlib.figure import Figure
     except ImportError:
         return None
     if not chosen:
@@ -63,5 +65,6 @@ def plot(rows: Sequence[Mapping[str, Any]], kind: str) -> Path | None:
     axes.set_xticks(list(ticks), [f"{2.0**tick:g}" for tick in ticks], fontsize=7)
     axes.set_xlabel("speed, ours over theirs" if kind == "peer" else "share of the limit")
     path = _HERE / "results" / f"{kind}.svg"
-    figure.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "bollard"}):  # smaller, and the same each time
+        figure.savefig(path, metadata={"Date": None})
     return path
