@@ -48,7 +48,7 @@ class Null(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """Discard."""
         left, buffer = int(self.headers.get("Content-Length", 0)), memoryview(bytearray(MIB))
-        while left and (done := self.rfile.readinto(buffer[: min(left, MIB)])):  # type: ignore[attr-defined]
+        while left and (done := self.rfile.readinto(buffer[: min(left, MIB)])):  # type: ignore[attr-defined]  # typeshed: BufferedIOBase
             left -= done
         self._answer(0)
 

@@ -104,25 +104,29 @@ def check_traits_are_constant(lab: Lab) -> None:
 
 @check("compat.archive_v1_golden", rule="store.get-exact", kinds=("image-store",))
 def check_archive_v1_golden(lab: StoreLab) -> None:
-    """An archive written by the first version verifies and restores through this store, byte for byte.
+    """Archives written by each version of the format verify and restore through this store, byte for byte.
 
-    The suite carries one. If it fails while store.archive_full_round_trip passes: this version of Bollard
+    The suite carries them. If it fails while store.archive_full_round_trip passes: this version of Bollard
     broke the format, and not the driver.
     """
-    store = Subtree(lab.store, f"{lab.prefix}/golden/")
-    for key, data in golden.objects().items():
-        store.put(key, Body.of(data), lab.call())
-    archive = Archive(store)
+    for version in golden.ARCHIVES:
+        store = Subtree(lab.store, f"{lab.prefix}/golden-{version}/")
+        for key, data in golden.objects(version).items():
+            store.put(key, Body.of(data), lab.call())
+        _restores(Archive(store), f"the golden archive of version {version}", lab)
+
+
+def _restores(archive: Archive, what: str, lab: StoreLab) -> None:
     with tempfile.TemporaryDirectory() as directory:
         for moment in golden.MOMENTS:
             report = archive.verify(lab.call(), volume=golden.VOLUME, snapshot=moment, level=Level.DIGEST)
-            must(report.ok, f"the snapshot {moment!r} of the golden archive does not verify")
+            must(report.ok, f"{what}: the snapshot {moment!r} does not verify")
             path = Path(directory, moment)
             path.write_bytes(bytes(golden.SIZE))
             with FileSink.open(path) as sink:
                 archive.restore(sink, lab.call(), volume=golden.VOLUME, snapshot=moment)
                 sink.flush()
-            must(path.read_bytes() == golden.disk(moment), f"the snapshot {moment!r} restores to other bytes")
+            must(path.read_bytes() == golden.disk(moment), f"{what}: {moment!r} restores to other bytes")
 
 
 @check("compat.options_alike_open_alike", rule="drv.isolated", kinds=("image-store",), tier=Tier.STANDARD)

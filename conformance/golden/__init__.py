@@ -1,5 +1,5 @@
-"""An archive of the format's first version, which must restore for ever (`moments.py`)."""
+"""Archives of each version of the format, which must restore for ever (`moments.py`)."""
 
-from .moments import ARCHIVE, MOMENTS, SIZE, VOLUME, disk, objects, write
+from .moments import ARCHIVES, MOMENTS, SIZE, VOLUME, disk, objects, write
 
-__all__ = ["ARCHIVE", "MOMENTS", "SIZE", "VOLUME", "disk", "objects", "write"]
+__all__ = ["ARCHIVES", "MOMENTS", "SIZE", "VOLUME", "disk", "objects", "write"]

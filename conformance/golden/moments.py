@@ -1,7 +1,7 @@
-"""An archive as the first version of the format wrote it; it must restore for ever.
+"""An archive as each version of the format wrote it; all of them must restore for ever.
 
-archive-v1.zip holds the keys of the volume "vol-golden" and is never written again: `write` is here for
-the tests, which compare what today's writer makes with it, byte for byte.
+archive-v1.zip and -v2.zip hold the keys of the volume "vol-golden" and are never written again: `write` is here
+for the tests, which compare what today's writer makes with the newest, byte for byte.
 
     moment      block 0       64 KiB        200 KiB      the rest of 256 KiB
     full        generation 1  generation 1  generation 1 zeros
@@ -20,7 +20,7 @@ from ...core.dataplane import FileSource
 from ...core.spi import Call, ImageStoreDriver
 from .. import pattern
 
-ARCHIVE = Path(__file__).with_name("archive-v1.zip")
+ARCHIVES = {version: Path(__file__).with_name(f"archive-v{version}.zip") for version in (1, 2)}
 VOLUME = "vol-golden"
 SIZE = 256 * 1024
 _KIB = 1024
@@ -39,9 +39,9 @@ def disk(moment: str) -> bytes:
     return bytes(data)
 
 
-def objects() -> dict[str, bytes]:
-    """Return the objects of the golden archive by key."""
-    with zipfile.ZipFile(ARCHIVE) as archive:
+def objects(version: int) -> dict[str, bytes]:
+    """Return the objects of the golden archive of a version by key."""
+    with zipfile.ZipFile(ARCHIVES[version]) as archive:
         return {name: archive.read(name) for name in sorted(archive.namelist())}
 
 

@@ -52,7 +52,7 @@ class _Volume(NamedTuple):
     whole: float  # all of its data: what is read back where the primary snapshot goes
 
 
-def forecast(scenario: Scenario, progress: Progress = Call().progress) -> Forecast:  # noqa: B008 - a no-op
+def forecast(scenario: Scenario, progress: Progress = Call().progress) -> Forecast:  # noqa: B008 - it does nothing
     """Simulate the night, then once more with twice of each thing."""
     night = _Night(scenario)
     seconds = night.run()

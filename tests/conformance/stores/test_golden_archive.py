@@ -1,7 +1,8 @@
-"""The golden archive that the suite carries is what the first version wrote."""
+"""The golden archives that the suite carries are what each version of the format wrote."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from bollard.conformance import golden
@@ -18,14 +19,22 @@ def _store(path: Path) -> NfsDriver:
 
 
 def test_todays_writer_makes_the_same_objects(tmp_path: Path) -> None:
-    """The same disks give the same archive, byte by byte, and the file is small."""
+    """The same disks give the archive of the newest version, byte by byte, and the files are small."""
     (tmp_path / "store").mkdir()
     store = _store(tmp_path / "store")
     golden.write(store, tmp_path, Call())
     made = {o.key: b"".join(store.get(o.key, Call())) for o in store.list("v1/", Call()).items}
     store.close()
-    assert made == golden.objects()
-    assert golden.ARCHIVE.stat().st_size < 20_000
+    assert made == golden.objects(max(golden.ARCHIVES))
+    assert all(path.stat().st_size < 20_000 for path in golden.ARCHIVES.values())
+
+
+def test_each_version_is_what_it_says() -> None:
+    """Its manifests name the version, and each has the objects of both moments."""
+    for version in golden.ARCHIVES:
+        made = golden.objects(version)
+        manifests = [json.loads(data) for key, data in made.items() if key.endswith("manifest.json")]
+        assert [one["version"] for one in manifests] == [version] * len(golden.MOMENTS)
 
 
 def test_subtree_shows_only_its_own(tmp_path: Path) -> None:
