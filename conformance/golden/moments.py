@@ -1,7 +1,7 @@
 """An archive as each version of the format wrote it; all of them must restore for ever.
 
-archive-v1.zip and -v2.zip hold the keys of the volume "vol-golden" and are never written again: `write` is here
-for the tests, which compare what today's writer makes with the newest, byte for byte.
+archive-v1.zip and -v2.zip hold the keys of the volume "vol-golden" and are never written again: `write` is
+here for the tests, which compare what today's writer makes with the newest, byte for byte.
 
     moment      block 0       64 KiB        200 KiB      the rest of 256 KiB
     full        generation 1  generation 1  generation 1 zeros
