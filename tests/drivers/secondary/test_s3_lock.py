@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 
 from bollard.core.archive import Archive, CreateOptions, Policy, Timing
@@ -14,7 +15,6 @@ from bollard.core.dataplane.file import FileSource, open_nofollow
 from bollard.core.spi import Body, Call, InUse, InvalidArgument, Unsupported, parse_options
 from bollard.drivers.secondary import _s3_lock
 from bollard.drivers.secondary.s3 import S3Driver
-from bollard.simulators.s3 import S3Simulator
 
 KEY = "correct-horse-battery"
 
@@ -30,25 +30,27 @@ class Later(datetime):
         return datetime.now(tz) + cls.ahead
 
 
+@dataclass(frozen=True)
+class Buckets:
+    """moto's, of this test alone: one with object lock, one without."""
+
+    client: Any
+    locked: str
+    plain: str
+
+
 @pytest.fixture
-def s3(tmp_path: Any) -> Iterator[Any]:
-    """moto, with a bucket that has object lock and one that has none."""
-    with S3Simulator(tmp_path / "s3", buckets=["plain"]) as server:
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.url,
-            region_name="us-east-1",
-            aws_access_key_id="a",
-            aws_secret_access_key=KEY,
-        )
-        client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
-        yield client
-        client.close()
+def buckets(s3: Any) -> Buckets:
+    """New ones on the server of all tests: a process has one moto, and a second server would empty it."""
+    made = Buckets(s3, *(f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("locked", "plain")))
+    s3.create_bucket(Bucket=made.locked, ObjectLockEnabledForBucket=True)
+    s3.create_bucket(Bucket=made.plain)
+    return made
 
 
-def driver(s3: Any, bucket: str = "locked", **more: Any) -> S3Driver:
-    """An open driver."""
-    url = s3.meta.endpoint_url
+def driver(buckets: Buckets, bucket: str = "", **more: Any) -> S3Driver:
+    """An open driver, of the bucket with the lock if not told otherwise."""
+    url, bucket = buckets.client.meta.endpoint_url, bucket or buckets.locked
     account = {"endpoint_url": url, "bucket": bucket, "access_key": "a", "secret_key": KEY}
     opened = S3Driver(parse_options(S3Driver.Options, account | more))
     opened.open(Call())
@@ -56,58 +58,58 @@ def driver(s3: Any, bucket: str = "locked", **more: Any) -> S3Driver:
 
 
 @pytest.fixture
-def store(s3: Any) -> Iterator[S3Driver]:
+def store(buckets: Buckets) -> Iterator[S3Driver]:
     """A store that locks for a week; large bodies go in parts."""
-    opened = driver(s3, lock_days=7, max_single_upload_size=1000)
+    opened = driver(buckets, lock_days=7, max_single_upload_size=1000)
     yield opened
     opened.close()
 
 
-def versions(s3: Any) -> list[str]:
+def versions(buckets: Buckets) -> list[str]:
     """Keys of all versions and markers, but those of probes."""
-    page = s3.list_object_versions(Bucket="locked")
+    page = buckets.client.list_object_versions(Bucket=buckets.locked)
     found = [item["Key"] for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
     return sorted(key for key in found if ".bollard-probe" not in key)
 
 
 @pytest.mark.parametrize("size", [10, 2000])
-def test_a_locked_object_is_not_deleted(s3: Any, store: S3Driver, size: int):
+def test_a_locked_object_is_not_deleted(buckets: Buckets, store: S3Driver, size: int):
     """In one request or in parts: the refusal names the date, and the object is still there."""
     store.put("v1/a.zip", Body.of(bytes(size)), Call())
     with pytest.raises(InUse, match=f"locked until {datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}T"):
         store.delete("v1/a.zip", Call())
     assert store.head("v1/a.zip", Call()).size == size
-    assert s3.head_object(Bucket="locked", Key="v1/a.zip")["ObjectLockMode"] == "GOVERNANCE"
+    assert buckets.client.head_object(Bucket=buckets.locked, Key="v1/a.zip")["ObjectLockMode"] == "GOVERNANCE"
 
 
-def test_a_legal_hold_is_told(s3: Any, store: S3Driver):
+def test_a_legal_hold_is_told(buckets: Buckets, store: S3Driver):
     """A hold has no date."""
     store.put("v1/a.zip", Body.of(b"1"), Call())
-    s3.put_object_legal_hold(Bucket="locked", Key="v1/a.zip", LegalHold={"Status": "ON"})
+    buckets.client.put_object_legal_hold(Bucket=buckets.locked, Key="v1/a.zip", LegalHold={"Status": "ON"})
     with pytest.raises(InUse, match="legal hold"):
         store.delete("v1/a.zip", Call())
 
 
-def test_intents_are_not_locked_and_leave_no_versions(s3: Any, store: S3Driver):
+def test_intents_are_not_locked_and_leave_no_versions(buckets: Buckets, store: S3Driver):
     """A begin.json is renewed and removed as before; all versions of it go, and only of it."""
     for _ in range(3):
         store.put("v1/x/begin.json", Body.of(b"1"), Call())
     store.put("v1/x/begin.json2", Body.of(b"1"), Call())
     store.delete("v1/x/begin.json", Call())
     store.delete("v1/x/begin.json", Call())
-    assert versions(s3) == ["v1/x/begin.json2"]
+    assert versions(buckets) == ["v1/x/begin.json2"]
 
 
-def test_a_bucket_without_lock_is_refused(s3: Any):
+def test_a_bucket_without_lock_is_refused(buckets: Buckets):
     """The option on a bucket that cannot do it is told at once; without the option the bucket is fine."""
     with pytest.raises(Unsupported, match="lock_days"):
-        driver(s3, "plain", lock_days=1)
-    driver(s3, "plain").close()
+        driver(buckets, buckets.plain, lock_days=1)
+    driver(buckets, buckets.plain).close()
     with pytest.raises(InvalidArgument):
-        driver(s3, lock_days=-1)
+        driver(buckets, lock_days=-1)
 
 
-def test_retention_waits_for_the_lock(s3: Any, store: S3Driver, tmp_path: Any, monkeypatch: Any):
+def test_retention_waits_for_the_lock(buckets: Buckets, store: S3Driver, tmp_path: Any, monkeypatch: Any):
     """What is locked stays with the date as its reason, and a later run takes it and frees its space."""
     now = datetime.now(UTC).timestamp()
     archive = Archive(store, clock=lambda: now, timing=Timing(lease=100, grace=50))
@@ -134,7 +136,7 @@ def test_retention_waits_for_the_lock(s3: Any, store: S3Driver, tmp_path: Any, m
     now += 1000
     done = archive.retain(Call(), volume="vol", policy=Policy(last=1))
     assert [v.keep for v in done.verdicts] == [True, False]
-    assert [key for key in versions(s3) if "/s0/" in key] == []
+    assert [key for key in versions(buckets) if "/s0/" in key] == []
 
 
 def test_collect_leaves_locked_parts_for_later(store: S3Driver):
