@@ -62,7 +62,7 @@ class SwiftClient:
             idle, self._idle = self._idle, []
             self._signed_in = None
         for _, connection in idle:
-            connection.close()
+            _hang_up(connection)
 
     def run(self, what: str, call: Call, act: Callable[[Wire], T]) -> T:
         """Run `act`, which is one request and safe to repeat, with retries."""
@@ -170,4 +170,17 @@ class SwiftClient:
             if not self._closed:
                 self._idle.append(http)
                 return
-        http[1].close()
+        _hang_up(http[1])
+
+
+def _hang_up(connection: Any) -> None:
+    """Close a connection and its sockets.
+
+    Closing swiftclient's closes the session, which lets its pools go without closing them; the last answer,
+    which refers to itself, then keeps their sockets until the garbage collector comes by.
+    """
+    for adapter in connection.request_session.adapters.values():
+        pools = adapter.poolmanager.pools
+        for key in list(pools.keys()):
+            pools[key].close()
+    connection.close()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import logging
 import os
+import socket
 import sys
 import time
 import traceback
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -305,3 +308,32 @@ def test_keystone_needs_a_project(swift_store: Store) -> None:
     """Swift: a token without a project has no object store; the error names the option."""
     with pytest.raises(InvalidArgument, match="'account'"):
         swift_store.again(auth_version="3", account="")
+
+
+def test_closing_leaves_no_connection(swift_store: Store, call: Call) -> None:
+    """Of a Swift store that was closed no socket is left for the garbage collector, which would warn."""
+    port = urlsplit(swift_store.options["url"]).port
+    driver = swift_store.again()
+    gc.collect()
+    gc.disable()
+    try:
+        driver.put("a", Body.of(SMALL), call)
+        assert b"".join(driver.get("a", call, offset=1, length=99)) == SMALL[1:100]
+        open_before = _connections_to(port)
+        driver.close()
+        assert _connections_to(port) < open_before
+    finally:
+        gc.enable()
+
+
+def _connections_to(port: int | None) -> int:
+    """Count our own ends."""
+    sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() != -1]
+    return sum(_peer(one) == port for one in sockets)
+
+
+def _peer(one: socket.socket) -> int | None:
+    try:
+        return int(one.getpeername()[1])
+    except (OSError, IndexError):  # it listens, or has no name
+        return None
