@@ -166,8 +166,8 @@ def open_store(
     cls = load_driver(driver)
     if not issubclass(cls, ImageStoreDriver):
         raise InvalidArgument(f"driver {driver!r} is not a secondary store driver")
-    driver_ = cls(parse_options(cls.Options, options))
-    store = Store(name, driver_, observe=observe, throttle=Throttle(limits))
+    instance = cls(parse_options(cls.Options, options))
+    store = Store(name, instance, observe=observe, throttle=Throttle(limits))
     try:
         store.open(Call.within(DEFAULT_TIMEOUT))
     except BaseException:
