@@ -16,7 +16,7 @@ from ..core.snapshots import VolumeSnapshots, export_image, import_image
 from ..core.spi import Call, Capability
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
-from .context import LONGEST, JsonFlag, PoolName, StoreName
+from .context import LONGEST, CompressionOption, JsonFlag, PoolName, StoreName
 from .jobs import TrustListing
 from .jobs import job as _job
 from .jobs import known as _known
@@ -55,6 +55,7 @@ def create(
             help="Keep the primary snapshot; by default only where the pool tracks changes to the next one.",
         ),
     ] = None,
+    compression: CompressionOption = "stored",
     json: JsonFlag = False,
 ) -> None:
     """Snapshot a volume and archive it. Repeat the command with the same ids after any failure."""
@@ -62,7 +63,9 @@ def create(
     if not snapshot:
         err.print(f"The snapshot's id is {ids[1]}.")  # who repeats the command needs it
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
-        service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
+        service = VolumeSnapshots(
+            pool=opened, archive=archive, mover=context.mover(), compression=compression
+        )
         with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
             service.take_both(*ids, call, parent=_parent(service, *ids, parent, call))
             if not (keep if keep is not None else _tracks_changes(opened)):
@@ -265,9 +268,11 @@ def import_snapshot(
     snapshot: SnapshotArg,
     image_format: FormatOption = "qcow2",
     store: StoreName = "",
+    compression: CompressionOption = "stored",
     json: JsonFlag = False,
 ) -> None:
     """Archive an existing image file as a snapshot."""
     with _archive(ctx, store) as archive, _job(ctx, f"importing {path.name}", json) as call:
-        manifest = import_image(archive, path, image_format, VolumeId(volume), SnapshotId(snapshot), call)
+        ids = VolumeId(volume), SnapshotId(snapshot)
+        manifest = import_image(archive, path, image_format, *ids, call, compression)
     show(_describe(manifest, json), as_json=json, title="imported")

@@ -14,7 +14,7 @@ from rich.markup import escape
 from ..core.fleet import Fleet, Job, Limits, Row, Site, close_sites, jobs_in, jobs_of, open_engine, site_of
 from ..core.spi import Call, InvalidArgument
 from . import context
-from .context import LONGEST, JsonFlag, PoolName, StoreName
+from .context import LONGEST, CompressionOption, JsonFlag, PoolName, StoreName
 from .output import err, out, show_rows, size_text, transfer
 
 # Some did not make it; which ones, and why, is in their rows. Repeat the command.
@@ -40,6 +40,7 @@ def fleet(
     per_pool: Annotated[int, typer.Option(help="Tasks that read one pool at once; 0: no limit.")] = 0,
     per_store: Annotated[int, typer.Option(help="Tasks that write the store at once; 0: no limit.")] = 0,
     batch: Annotated[int, typer.Option(help="Windows per task.", min=1, max=1024)] = 4,
+    compression: CompressionOption = "stored",
     json: JsonFlag = False,
 ) -> None:
     """Archive many volumes; one that fails stops no other. With --json a line for each as it ends.
@@ -56,7 +57,15 @@ def fleet(
         with open_engine(engine) as opened:
             # A worker of a cluster is another machine, with a configuration of its own.
             share = {"config": None if engine.startswith("dask") else config, "batch": batch}
-            night = Fleet(site=site, engine=opened, run=run, store=store, limits=limits, share=share)
+            night = Fleet(
+                site=site,
+                engine=opened,
+                run=run,
+                store=store,
+                limits=limits,
+                share=share,
+                compression=compression,
+            )
             rows = _run(night, jobs, as_json=json, quiet=json or context.settings(ctx).quiet)
     finally:
         close_sites()

@@ -9,6 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 from ..core.access import Mover
+from ..core.archive import Compression
 from ..core.config import Backend, Config, load_config
 from ..core.events import Observer, ignore
 from ..core.fence import Fence, open_fence
@@ -36,6 +37,14 @@ LONGEST = 24 * 3600.0
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 PoolName = Annotated[str, typer.Option("--pool", "-p", help="A pool of the configuration.")]
 StoreName = Annotated[str, typer.Option("--store", "-s", help="A store of the configuration.")]
+
+CompressionOption = Annotated[
+    Compression,
+    typer.Option(
+        "--compression",
+        help="auto: zstd (deflate, where zstandard is missing) for what shrinks by a fifth.",
+    ),
+]
 
 
 def settings(ctx: typer.Context) -> Settings:

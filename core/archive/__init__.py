@@ -16,7 +16,7 @@ from .copy import CopiedSnapshot
 from .create import CreateOptions
 from .intent import Timing
 from .manifest import Manifest, PartRef, Window
-from .packing import Compression
+from .packing import Compression, check_compression
 from .parallel import Workers
 from .retain import Retained
 from .retention import Policy, Verdict
@@ -47,4 +47,5 @@ __all__ = [
     "VolumeStats",
     "Window",
     "Workers",
+    "check_compression",
 ]

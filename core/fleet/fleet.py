@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...transfer_objects.ids import SnapshotId
-from ..archive import Archive, Level, Manifest
+from ..archive import Archive, Compression, Level, Manifest
 from ..snapshots import VolumeSnapshots
 from ..spi import Call, Capability, Internal, InvalidArgument, NotFound, StorageError
 from ..steps import step
@@ -82,6 +82,7 @@ class Fleet:
         store: a name of the configuration.
         share: further arguments of `Sharing`, for tests.
         level: how a copy is read back before the primary snapshot goes.
+        compression: of what is archived.
     """
 
     site: Site
@@ -91,6 +92,7 @@ class Fleet:
     limits: Limits = Limits()
     share: Mapping[str, Any] = field(default_factory=dict)
     level: Level = Level.DIGEST
+    compression: Compression = "stored"
     clock: Callable[[], float] = time.monotonic
 
     def rows(self, jobs: Sequence[Job], call: Call) -> Generator[Row, None, None]:
@@ -152,7 +154,12 @@ class Fleet:
         # The run is the writer: repeated, it takes over at once what it had begun.
         archive = Archive(self.site.store(self.store), writer=f"fleet-{self.run}")
         service = VolumeSnapshots(
-            pool=pool, archive=archive, mover=self.site.mover, verify=self.level, spread=spreader
+            pool=pool,
+            archive=archive,
+            mover=self.site.mover,
+            verify=self.level,
+            spread=spreader,
+            compression=self.compression,
         )
         fresh = not _has(archive, job, snapshot, call)
         if fresh:

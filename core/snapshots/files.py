@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...transfer_objects.ids import SnapshotId, VolumeId
-from ..archive import Archive, CreateOptions, Manifest
+from ..archive import Archive, Compression, CreateOptions, Manifest
 from ..dataplane import BlockSink, BlockSource, Window, open_sink, open_source
 from ..dataplane.foreign import ImageFormat, open_foreign_sink, open_foreign_source
 from ..dataplane.os_errors import os_errors
@@ -105,15 +105,17 @@ def import_image(
     volume: VolumeId,
     snapshot: SnapshotId,
     call: Call,
+    compression: Compression = "stored",
 ) -> Manifest:
     """Archive an image file as a snapshot. Its format is stated, never guessed (CVE-2024-32498).
 
     Raises:
         NotFound: no such file.
         InvalidArgument: not of that format, or it refers to other files.
+        Unsupported: the library of that compression is missing.
     """
     with _open_existing(path.absolute(), image_format) as source:
-        options = CreateOptions(origin=origin_of(f"file {path.name}"))
+        options = CreateOptions(origin=origin_of(f"file {path.name}"), compression=compression)
         return archive.create(source, call, volume=volume, snapshot=snapshot, options=options)
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from ...transfer_objects.enums import SnapshotLocation
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..access import Mover
-from ..archive import Archive, CreateOptions, Level, Manifest
+from ..archive import Archive, Compression, CreateOptions, Level, Manifest, check_compression
 from ..archive.canonical import time_text
 from ..archive.create import Copier
 from ..dataplane import BlockSource, merge
@@ -88,6 +88,10 @@ class VolumeSnapshots:
         verify: how thoroughly a copy is read back before the primary one goes. The copy is then the
             only one, so the default reads every part and compares its digest.
         spread: makes what copies a snapshot on other machines (core.fleet); None: this process copies.
+        compression: of what is archived.
+
+    Raises:
+        Unsupported: the library of that compression is missing.
     """
 
     pool: Pool
@@ -95,6 +99,10 @@ class VolumeSnapshots:
     mover: Mover
     verify: Level = Level.DIGEST
     spread: Spread | None = None
+    compression: Compression = "stored"
+
+    def __post_init__(self) -> None:
+        check_compression(self.compression)  # now, and not when the snapshot has been cut
 
     def take(
         self,
@@ -204,7 +212,9 @@ class VolumeSnapshots:
                 snapshot=snapshot,
                 parent=parent,
                 changed=changed,
-                options=CreateOptions(created=cut.created, origin=origin_of(self.pool.name)),
+                options=CreateOptions(
+                    created=cut.created, origin=origin_of(self.pool.name), compression=self.compression
+                ),
                 copy=copy,
             )
 

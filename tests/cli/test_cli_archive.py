@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,29 @@ def test_only_people_see_progress(bollard, vol_1, monkeypatch):
 
     assert (quiet.code, quiet.err) == (0, "")
     assert (machine.code, machine.err) == (0, "")
+
+
+def test_an_archive_can_be_compressed(bollard, vol_1, home, tmp_path):
+    """With --compression auto text takes a fraction of its size, and comes back the same."""
+    text, back = tmp_path / "text.raw", tmp_path / "back.raw"
+    text.write_bytes(b"the quick brown fox jumps over the lazy dog\n" * 50_000)
+    size = text.stat().st_size // 512 * 512
+    os.truncate(text, size)
+    image = ("archive", "import", text, "vol-9")
+    plain = bollard(*image, "plain", "--format", "raw", "--json").json
+    packed = bollard(*image, "packed", "--format", "raw", "--compression", "auto", "--json").json
+    assert packed["stored"] < plain["stored"] / 10
+    assert packed["digest"] == plain["digest"]
+    assert bollard("archive", "export", "vol-9", "packed", back, "--format", "raw").code == 0
+    assert back.read_bytes() == text.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command", [("create", "vol-1", "monday"), ("fleet", "--run", "monday", "--all", "--pool", "files")]
+)
+def test_a_volume_is_archived_compressed(bollard, vol_1, home, command):
+    """Both ways of archiving volumes pass the wish on: what shrinks is stored as zstd."""
+    assert bollard("archive", *command, "--compression", "zstd").code == 0
+    [part] = (home / "store" / "v1" / "vol-1").rglob("*.zip")
+    with zipfile.ZipFile(part) as parts:
+        assert {info.compress_type for info in parts.infolist() if info.filename.endswith(".data")} == {93}
