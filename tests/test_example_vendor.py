@@ -245,7 +245,7 @@ def test_it_gets_a_certificate(acme: Vendor) -> None:
 def _patched(site: Path, tmp_path: Path, old: str, new: str) -> Path:
     """Return a copy of the installed package with a defect in it."""
     broken = tmp_path / "broken"
-    # Without what Python has compiled: it goes by size and second, and one defect has the size of what it replaces.
+    # Without what Python has compiled: it goes by size and second, and one defect has its code's size.
     shutil.copytree(site, broken, ignore=shutil.ignore_patterns("__pycache__"))
     driver = broken / "acme_bollard" / "driver.py"
     text = driver.read_text(encoding="utf-8")
