@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO, cast
 
 from ..spi.call import Call
@@ -53,15 +53,32 @@ class Remote(io.RawIOBase):
     def __init__(
         self, store: Store, key: str, ref: PartRef, call: Call, *, whole: bool = False, compare: bool = True
     ) -> None:
+        self._stream: _Stream | None = None  # first of all: `close` looks at it, whatever happens here
         self._store, self._key, self._ref, self._call = store, key, ref, call
         self._position = 0
         self._start = max(0, ref.size - _TAIL)
         self._tail = b"".join(self._end())
         if len(self._tail) != ref.size - self._start:
             raise self._wrong_size()
-        self._stream = _Stream(self._fetch(0, self._start)) if whole and self._start else None
+        self._digest = hashlib.sha256()
+        if whole:
+            self._stream_range(0, self._start, self._digest.update)
         if not self._start and compare:
             self._compare(hashlib.sha256(self._tail).hexdigest())
+
+    def stream(self, start: int, end: int) -> None:
+        """Fetch these bytes with one request, as they are read from front to back."""
+        self._stream_range(start, min(end, self._start), lambda _: None)
+
+    def _stream_range(self, start: int, end: int, see: Callable[[bytes], object]) -> None:
+        if start < end:
+            self._stream = _Stream(self._fetch(start, end), start, end, see)
+
+    def close(self) -> None:
+        """End a stream that was not read to its end; repeatable."""
+        if self._stream:
+            self._stream.close()
+        super().close()
 
     @property
     def file(self) -> BinaryIO:
@@ -94,7 +111,7 @@ class Remote(io.RawIOBase):
         tail = self._tail[max(start, self._start) - self._start : max(end, self._start) - self._start]
         if start >= border:
             return tail
-        if self._stream and start >= self._stream.position:
+        if self._stream and self._stream.position <= start and border <= self._stream.end:
             return self._stream.read(start, border) + tail
         return b"".join(self._fetch(start, border)) + tail
 
@@ -106,8 +123,8 @@ class Remote(io.RawIOBase):
         """
         if self._stream:
             self._stream.read(self._start, self._start)
-            self._stream.digest.update(self._tail)
-            self._compare(self._stream.digest.hexdigest())
+            self._digest.update(self._tail)
+            self._compare(self._digest.hexdigest())
 
     def _compare(self, digest: str) -> None:
         if digest != self._ref.sha256:
@@ -124,7 +141,7 @@ class Remote(io.RawIOBase):
             if left < 0:
                 return
 
-    def _fetch(self, start: int, end: int | None) -> Iterator[bytes]:
+    def _fetch(self, start: int, end: int | None) -> Generator[bytes]:
         length = None if end is None else end - start
         try:
             yield from self._store.get(self._key, self._call, offset=start, length=length)
@@ -139,13 +156,20 @@ class Remote(io.RawIOBase):
 
 
 class _Stream:
-    """Bytes from front to back; what is skipped is hashed as well."""
+    """Bytes from `position` to `end`, front to back; `see` is shown all of them, also what is skipped."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(
+        self, chunks: Generator[bytes], position: int, end: int, see: Callable[[bytes], object]
+    ) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
-        self.position = 0
-        self.digest = hashlib.sha256()
+        self._see = see
+        self.position = position
+        self.end = end
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._chunks.close()
 
     def read(self, start: int, end: int) -> bytes:
         """Return the bytes from `start`, which is not behind the position, to `end`."""
@@ -163,6 +187,6 @@ class _Stream:
 
     def _more(self) -> bool:
         chunk = next(self._chunks, b"")
-        self.digest.update(chunk)
+        self._see(chunk)
         self._rest = memoryview(chunk)
         return bool(chunk)

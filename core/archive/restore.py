@@ -10,7 +10,8 @@ One SHA-256 of the data proves it right. A worker holds one frame, 4 MiB: memory
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from ..dataplane.api import BlockSink
@@ -117,12 +118,14 @@ def _write(
     zeros = wanted.pop(None, [])
     for one in () if skip_zeros else zeros:
         sink.zero(one.start, one.stop - one.start)
-    for frame, ranges in wanted.items():
-        assert frame  # noqa: S101 - those of zeros were taken out
-        call.check()
-        data = source.frame(frame)
-        for one in ranges:
-            sink.write(one.start, data[one.start - frame.offset : one.stop - frame.offset])
+    with closing(source):
+        source.expect(frame for frame in wanted if frame)
+        for frame, ranges in wanted.items():
+            assert frame  # noqa: S101 - those of zeros were taken out
+            call.check()
+            data = source.frame(frame)
+            for one in ranges:
+                sink.write(one.start, data[one.start - frame.offset : one.stop - frame.offset])
 
 
 class _WindowSource:
@@ -137,6 +140,24 @@ class _WindowSource:
             remote = self._parts[key] = Remote(store, key, ref, call)
             directories.append(directory_of(Part(remote.file, ref.size, region, key), key, region))
         self.index = overlay(manifest, window, directories)
+
+    def expect(self, frames: Iterable[Frame]) -> None:
+        """Fetch with one request what is wanted of a part, if at least half of what lies between is.
+
+        A request for each frame took 5.5 s for 205 MiB from Swift's s3api, rclone 1.4.
+        """
+        wanted: dict[str, list[Frame]] = defaultdict(list)
+        for frame in frames:
+            wanted[frame.key].append(frame)
+        for key, some in wanted.items():
+            first, last = min(one.start for one in some), max(one.end for one in some)
+            if 2 * sum(one.end - one.start for one in some) >= last - first:
+                self._parts[key].stream(first, last)
+
+    def close(self) -> None:
+        """End the requests that are on their way."""
+        for part in self._parts.values():
+            part.close()
 
     def frame(self, frame: Frame) -> memoryview:
         """Return the bytes of a frame, checked; small parts were fetched as a whole."""

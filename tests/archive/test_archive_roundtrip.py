@@ -452,3 +452,16 @@ def test_a_lane_gives_memory_back(kit):
         kept = bytes(lane.buffer[: 4 * mmap.PAGESIZE])
     page = mmap.PAGESIZE
     assert kept == b"x" * page + bytes(2 * page) + b"x" * page
+
+
+def test_a_part_is_restored_with_two_requests(kit: Any, memory: Any):
+    """Its end and one stream, not one request for each of its four frames."""
+    data = kit.noise(1, 16 * MIB)
+    archive = Archive(memory, workers=Workers(count=1))
+    options = CreateOptions(window_size=16 * MIB)
+    archive.create(kit.Ram(data), Call(), volume="v", snapshot="s", options=options)
+    memory.calls.clear()
+    whole = kit.Ram(16 * MIB)
+    archive.restore(whole, Call(), volume="v", snapshot="s")
+    assert bytes(whole.data) == data
+    assert len([key for method, key in memory.calls if method == "get" and key.endswith(".zip")]) == 2
