@@ -16,7 +16,7 @@ from pathlib import Path
 from ....core.dataplane.os_errors import os_errors
 from ....core.spi import InvalidArgument
 from .machine import Machine
-from .register import write_whole
+from .register import strike_out, write_whole
 
 _LONGEST_SOCKET = 107
 
@@ -62,5 +62,6 @@ class BackupRecord:
     def strike_out(self) -> None:
         """Remove it and its files: the backup has ended."""
         with os_errors(f"cannot strike out {self._path}"):
-            for path in (self.scratch, self.socket, self.pid, self._path):
+            for path in (self.scratch, self.socket, self.pid):
                 path.unlink(missing_ok=True)
+        strike_out(self._path)

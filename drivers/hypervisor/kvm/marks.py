@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ....core.dataplane.os_errors import os_errors
 from ....core.spi import Call, Outcome, StorageError, VmState
+from .drafts import drop_dead_draft
 from .machine import Machine
-from .register import write_whole
+from .register import strike_out, write_whole
 
 
 class Mark:
@@ -26,17 +27,17 @@ class Mark:
         write_whole(self._path, text.encode())
 
     def read(self) -> str | None:
-        """Return what was written down; None if nothing was begun."""
-        try:
-            with os_errors(f"cannot read {self._path}"):
-                return self._path.read_text() if self._path.exists() else None
-        except FileNotFoundError:
-            return None
+        """Return what was written down; None if nothing was begun, then a killed draft goes, too."""
+        with os_errors(f"cannot read {self._path}"):
+            try:
+                return self._path.read_text()
+            except FileNotFoundError:
+                drop_dead_draft(self._path)
+                return None
 
     def clear(self) -> None:
         """Strike it out: it ended."""
-        with os_errors(f"cannot strike out {self._path}"):
-            self._path.unlink(missing_ok=True)
+        strike_out(self._path)
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from ....core.spi import (
 )
 from ....transfer_objects.ids import ID_RULE, HostId, is_valid_id
 from ....transfer_objects.secret import Secret
+from .drafts import draft_of, draft_path, drop_dead_draft
 
 
 class Register:
@@ -58,9 +57,7 @@ class Register:
 
     def drop(self, host: HostId, kind: ObjectKind, object_id: str) -> None:
         """Strike it out; fine if it is not there."""
-        path = self._path(host, kind, object_id)
-        with os_errors(f"cannot strike out {path}"):
-            path.unlink(missing_ok=True)
+        strike_out(self._path(host, kind, object_id))
 
     def _path(self, host: HostId, kind: ObjectKind, object_id: str) -> Path:
         if not is_valid_id(object_id):
@@ -69,21 +66,22 @@ class Register:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a private file so that it is there wholly or not at all."""
+    """Write a private file so that it is there wholly or not at all; see drafts.py."""
     with os_errors(f"cannot write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor has no Path
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                draft.unlink()
+        with draft_of(path) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            draft_path(path).replace(path)
         _sync_directory(path.parent)
+
+
+def strike_out(path: Path) -> None:
+    """Remove what `write_whole` wrote, or was killed at; fine if there is nothing."""
+    with os_errors(f"cannot strike out {path}"):
+        path.unlink(missing_ok=True)
+        drop_dead_draft(path)
 
 
 def _sync_directory(path: Path) -> None:
