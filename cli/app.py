@@ -22,6 +22,7 @@ from . import (
     archive_plan,
     archive_serve,
     archive_stats,
+    catalog,
     conformance,
     demo,
     doctor,
@@ -98,6 +99,7 @@ app.add_typer(pools.app, name="pool")
 app.add_typer(stores.app, name="store")
 app.add_typer(fences.app, name="fence")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(conformance.app, name="conformance")
 app.add_typer(wire.app, name="wire")
 app.command()(demo.demo)

@@ -36,6 +36,7 @@ _TOOLS = (
 _PACKAGES = (
     ("boto3", "S3 stores", "bollard"),
     ("python-swiftclient", "Swift stores", "bollard"),
+    ("psycopg", "a fleet's catalog on PostgreSQL", "bollard[postgresql]"),
     ("keystoneauth1", "Swift stores whose users are Keystone's", "bollard[keystone]"),
 )
 

@@ -6,7 +6,7 @@
 #
 # Ends with 0 when everything is there, with 3 when something is missing but work can go on without it
 # (no root here), with 1 when it cannot. Some packages bring a service: openssh-server, tgt, memcached, nfs-ganesha
-# and rpcbind (which it wants), ceph-mon and ceph-osd. Where there is a systemd it starts the first five with
+# and rpcbind (which it wants), postgresql, ceph-mon and ceph-osd. Where there is a systemd it starts the first six with
 # Debian's defaults: disable what you do not want, the tests need none of them. They run servers of their own on
 # loopback, and a libvirtd of their own in namespaces (docs/kvm-lab.md): libvirt-daemon-system is not needed.
 set -euo pipefail
@@ -62,6 +62,8 @@ missing_tools() {
   while read -r tool package; do
     [ -z "$tool" ] || [[ $tool == /* && -e $tool ]] || command -v "$tool" >/dev/null || echo "$tool $package"
   done <<<"$tools"
+  # Debian keeps PostgreSQL's server off PATH, in a directory per version.
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo "initdb postgresql"
   for module in rados rbd; do  # of the system's Python: the driver rbd runs its agents with it
     /usr/bin/python3 -c "import $module" 2>/dev/null || echo "python3-$module python3-$module"
   done

@@ -1,5 +1,18 @@
-"""Durable records: what exists, in which state, and who belongs to whom (SQLAlchemy; SQLite by default)."""
+"""Durable records: what exists, in which state, and who belongs to whom (SQLite or PostgreSQL)."""
 
-from .catalog import Base, Catalog
+from .base import Base
+from .catalog import Catalog
+from .failures import Contended
+from .machine import IllegalTransition, StateMachine
+from .transitions import Transition, requested_by, transit
 
-__all__ = ["Base", "Catalog"]
+__all__ = [
+    "Base",
+    "Catalog",
+    "Contended",
+    "IllegalTransition",
+    "StateMachine",
+    "Transition",
+    "requested_by",
+    "transit",
+]

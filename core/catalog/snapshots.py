@@ -6,107 +6,43 @@
     snap-3  BackedUp ──┬────────────────────────  sec-2  Ready   since snap-2    ^ parent, end of chain
                        └────────────────────────  zone2  Ready   a copy: full, no checkpoint
 
-States move by events only; `SNAPSHOT_MOVES` and `REF_MOVES` are all there are. CloudStack's have no way
-out of Creating after a crash, nor out of Error; here a sync or a deletion ends in a resting state.
+States move by events only: see `snapshot_states` and `object_states`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeVar
 
-from sqlalchemy import Enum, ForeignKey, Index, select, text
+from sqlalchemy import Double, ForeignKey, Index, select, text
 from sqlalchemy.orm import Mapped, MappedAsDataclass, Session, mapped_column
 
 from ...transfer_objects.enums import DataStoreRole
-from ..spi.errors import Conflict, NotFound
-from .catalog import Base
+from ..spi.errors import NotFound
+from .base import BIG, Base, stored
+from .machine import StateMachine
+from .object_states import OBJECTS, ObjectEvent, ObjectState
+from .snapshot_states import SNAPSHOTS, SnapshotEvent, SnapshotState
+from .transitions import move
 
-State = TypeVar("State", bound=StrEnum)
-Event = TypeVar("Event", bound=StrEnum)
-
-
-class SnapshotState(StrEnum):
-    """What a user sees; BACKED_UP rests on secondary storage, CREATED_ON_PRIMARY on the pool alone."""
-
-    CREATING = "Creating"
-    CREATED_ON_PRIMARY = "CreatedOnPrimary"
-    BACKED_UP = "BackedUp"
-    COPYING = "Copying"
-    HIDDEN = "Hidden"
-    DESTROYING = "Destroying"
-    DESTROYED = "Destroyed"
-    ERROR = "Error"
-
-
-class SnapshotEvent(StrEnum):
-    """What happens to a snapshot."""
-
-    CREATE_REQUESTED = "CreateRequested"
-    ON_PRIMARY = "RestsOnPrimary"
-    ON_SECONDARY = "RestsOnSecondary"
-    FAILED = "OperationFailed"
-    COPY_REQUESTED = "CopyingRequested"
-    HIDE_REQUESTED = "HideRequested"
-    DESTROY_REQUESTED = "DestroyRequested"
-    DESTROYED = "OperationSucceeded"
+__all__ = [
+    "REFS",
+    "Reason",
+    "Ref",
+    "RefEvent",
+    "RefState",
+    "SnapshotEvent",
+    "SnapshotRecord",
+    "SnapshotState",
+    "refs_of_volume",
+    "snapshot_of",
+]
 
 
-class RefState(StrEnum):
-    """What a store has; HIDDEN: kept only because others are based on it."""
-
-    CREATING = "Creating"
-    READY = "Ready"
-    MIGRATING = "Migrating"
-    HIDDEN = "Hidden"
-    DESTROYING = "Destroying"
-    DESTROYED = "Destroyed"
-
-
-class RefEvent(StrEnum):
-    """What happens to a ref."""
-
-    SUCCEEDED = "OperationSucceeded"
-    HIDE_REQUESTED = "HideRequested"
-    REVIVE_REQUESTED = "ReviveRequested"
-    MIGRATE_REQUESTED = "MigrateDataRequested"
-    DESTROY_REQUESTED = "DestroyRequested"
-
-
-_S, _SE, _R, _RE = SnapshotState, SnapshotEvent, RefState, RefEvent
-_RESTING = (_S.CREATED_ON_PRIMARY, _S.BACKED_UP)
-
-SNAPSHOT_MOVES: Mapping[tuple[SnapshotState, SnapshotEvent], SnapshotState] = {
-    (_S.CREATING, _SE.FAILED): _S.ERROR,
-    (_S.ERROR, _SE.CREATE_REQUESTED): _S.CREATING,
-    (_S.ERROR, _SE.DESTROY_REQUESTED): _S.DESTROYING,
-    (_S.HIDDEN, _SE.DESTROY_REQUESTED): _S.DESTROYING,
-    (_S.DESTROYING, _SE.DESTROY_REQUESTED): _S.DESTROYING,
-    (_S.DESTROYING, _SE.DESTROYED): _S.DESTROYED,
-    (_S.DESTROYING, _SE.HIDE_REQUESTED): _S.HIDDEN,
-    **{(state, _SE.COPY_REQUESTED): _S.COPYING for state in _RESTING},
-    **{(state, _SE.HIDE_REQUESTED): _S.HIDDEN for state in _RESTING},
-    **{(state, _SE.DESTROY_REQUESTED): _S.DESTROYING for state in _RESTING},
-    **{
-        (state, event): rests
-        for state in (_S.CREATING, _S.COPYING, _S.HIDDEN, _S.DESTROYING, *_RESTING)
-        for event, rests in zip((_SE.ON_PRIMARY, _SE.ON_SECONDARY), _RESTING, strict=True)
-    },
-}
-
-REF_MOVES: Mapping[tuple[RefState, RefEvent], RefState] = {
-    (_R.CREATING, _RE.SUCCEEDED): _R.READY,
-    (_R.CREATING, _RE.DESTROY_REQUESTED): _R.DESTROYING,
-    (_R.READY, _RE.HIDE_REQUESTED): _R.HIDDEN,
-    (_R.READY, _RE.MIGRATE_REQUESTED): _R.MIGRATING,
-    (_R.READY, _RE.DESTROY_REQUESTED): _R.DESTROYING,
-    (_R.MIGRATING, _RE.SUCCEEDED): _R.READY,
-    (_R.HIDDEN, _RE.REVIVE_REQUESTED): _R.READY,
-    (_R.HIDDEN, _RE.DESTROY_REQUESTED): _R.DESTROYING,
-    (_R.DESTROYING, _RE.DESTROY_REQUESTED): _R.DESTROYING,
-    (_R.DESTROYING, _RE.SUCCEEDED): _R.DESTROYED,
-}
+# The bytes of a snapshot on one store live as any object on a store does.
+RefState = ObjectState
+RefEvent = ObjectEvent
+REFS = StateMachine("snapshot_ref", ObjectState.ALLOCATED, OBJECTS.moves, OBJECTS.transient)
 
 
 class Reason(StrEnum):
@@ -123,12 +59,6 @@ class Reason(StrEnum):
     LOST_CHECKPOINT = "the checkpoint's bitmap was lost or inconsistent"
     NEWEST_DELETED = "the checkpoint went with a newer snapshot that was deleted"
     COPIED = "it is a copy of another store's"
-
-
-def _stored(kind: type[StrEnum]) -> Enum:
-    return Enum(
-        kind, native_enum=False, length=80, values_callable=lambda members: [m.value for m in members]
-    )
 
 
 class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
@@ -155,14 +85,14 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
     id: Mapped[str] = mapped_column(primary_key=True)
     volume: Mapped[str] = mapped_column(index=True)
     created: Mapped[str]
-    state: Mapped[SnapshotState] = mapped_column(_stored(SnapshotState), default=SnapshotState.CREATING)
-    size: Mapped[int] = mapped_column(default=0)
+    state: Mapped[SnapshotState] = mapped_column(stored(SnapshotState), default=SnapshotState.CREATING)
+    size: Mapped[int] = mapped_column(BIG, default=0)
     error: Mapped[str] = mapped_column(default="")
-    frozen_seconds: Mapped[float] = mapped_column(default=0.0)
+    frozen_seconds: Mapped[float] = mapped_column(Double, default=0.0)
 
-    def take(self, event: SnapshotEvent) -> None:
-        """Move on; raises `Conflict` where the event does not fit."""
-        self.state = _after(SNAPSHOT_MOVES, f"snapshot {self.id}", self.state, event)
+    def take(self, event: SnapshotEvent, reason: str = "") -> None:
+        """Move on and record it; raises `IllegalTransition` where the event does not fit."""
+        move(self, SNAPSHOTS, event, reason)
 
 
 class Ref(MappedAsDataclass, Base, kw_only=True):
@@ -187,35 +117,28 @@ class Ref(MappedAsDataclass, Base, kw_only=True):
     snapshot: Mapped[str] = mapped_column(ForeignKey("volume_snapshots.id"), index=True)
     volume: Mapped[str] = mapped_column(index=True)
     store: Mapped[str]
-    role: Mapped[DataStoreRole] = mapped_column(_stored(DataStoreRole))
+    role: Mapped[DataStoreRole] = mapped_column(stored(DataStoreRole))
     path: Mapped[str]
-    state: Mapped[RefState] = mapped_column(_stored(RefState), default=RefState.CREATING)
+    state: Mapped[RefState] = mapped_column(stored(RefState), default=RefState.CREATING)
     parent: Mapped[int | None] = mapped_column(ForeignKey("snapshot_refs.id"), default=None, index=True)
     checkpoint: Mapped[str] = mapped_column(default="")
     checkpoint_path: Mapped[str] = mapped_column(default="")
     tracking: Mapped[bool] = mapped_column(default=False)
     backing_up: Mapped[bool] = mapped_column(default=False)
     end_of_chain: Mapped[bool] = mapped_column(default=False)
-    end_reason: Mapped[Reason | None] = mapped_column(_stored(Reason), default=None)
-    full_reason: Mapped[Reason | None] = mapped_column(_stored(Reason), default=None)
-    size: Mapped[int] = mapped_column(default=0)
-    physical_size: Mapped[int] = mapped_column(default=0)
+    end_reason: Mapped[Reason | None] = mapped_column(stored(Reason), default=None)
+    full_reason: Mapped[Reason | None] = mapped_column(stored(Reason), default=None)
+    size: Mapped[int] = mapped_column(BIG, default=0)
+    physical_size: Mapped[int] = mapped_column(BIG, default=0)
 
-    def take(self, event: RefEvent) -> None:
-        """Move on; raises `Conflict` where the event does not fit."""
-        self.state = _after(REF_MOVES, f"snapshot {self.snapshot} on {self.store}", self.state, event)
+    def take(self, event: RefEvent, reason: str = "") -> None:
+        """Move on and record it; raises `IllegalTransition` where the event does not fit."""
+        move(self, REFS, event, reason)
 
     def end_chain(self, reason: Reason) -> None:
         """Let nothing be based on it from now on; the first reason stays."""
         if not self.end_of_chain:
             self.end_of_chain, self.end_reason = True, reason
-
-
-def _after(moves: Mapping[tuple[State, Event], State], what: str, state: State, event: Event) -> State:
-    try:
-        return moves[state, event]
-    except KeyError as error:
-        raise Conflict(f"{what} is {state}: {event} does not fit") from error
 
 
 def snapshot_of(session: Session, snapshot: str) -> SnapshotRecord:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from .catalog import Base
+from .base import Base
 
 _ID = String(64)
 
@@ -45,7 +45,7 @@ class VmSnapshotRow(Base):
     memory: Mapped[bool]
     quiesce: Mapped[bool]
     quiesced: Mapped[bool] = mapped_column(default=False)
-    frozen_seconds: Mapped[float] = mapped_column(default=0.0)
+    frozen_seconds: Mapped[float] = mapped_column(Double, default=0.0)
     current: Mapped[bool] = mapped_column(default=False)
     parent: Mapped[str | None] = mapped_column(_ID)
     strategy: Mapped[str] = mapped_column(String(64))

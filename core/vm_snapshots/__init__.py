@@ -1,5 +1,6 @@
 """VM snapshots: many disks of one VM at one instant, as a tree, by whatever strategy fits."""
 
+from ..catalog import IllegalTransition
 from .checks import Hooks
 from .driver_strategy import DriverStrategy
 from .file_strategy import FileStrategy
@@ -10,7 +11,7 @@ from .machine import Machine, Machines, VmVolume
 from .manager import Reverted, VmSnapshotManager
 from .records import Records, VmSnapshot, VmSnapshotSpec
 from .register import drop_register, restore_register
-from .states import Event, IllegalTransition, State
+from .states import Event, State
 from .strategy import Priority, Strategy, choose
 from .sync import Ended, VmSnapshotSync
 from .vm_locks import VmLocks

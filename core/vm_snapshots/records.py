@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from ...transfer_objects.ids import VmId, VmSnapshotId, VolumeId
 from ..catalog import Catalog
+from ..catalog.transitions import transit
 from ..catalog.vm_snapshots import VmSnapshotMemberRow, VmSnapshotRow
 from ..spi import FileLocation, NotFound
 from .members import Member, MemberKind
-from .states import ACTIVE, Event, State, after
+from .states import ACTIVE, VM_SNAPSHOTS, Event, State
 from .tree import Node, Tree
 
 
@@ -204,7 +205,7 @@ def _row(session: Session, snapshot: VmSnapshotId) -> VmSnapshotRow:
 
 def _step(session: Session, snapshot: VmSnapshotId, event: Event, error: str = "") -> VmSnapshotRow:
     row = _row(session, snapshot)
-    row.state = after(State(row.state), event)
+    transit(session, VM_SNAPSHOTS, row, event, error)
     row.error = error
     return row
 

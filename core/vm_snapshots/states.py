@@ -14,11 +14,9 @@ driven again after a restart, and a snapshot stuck there blocks its VM for ever;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 
-from ..spi import InvalidArgument
+from ..catalog.machine import StateMachine
 
 
 class State(StrEnum):
@@ -49,7 +47,9 @@ class Event(StrEnum):
 # A task is under way, or was when its orchestrator died: `sync` decides which.
 ACTIVE = frozenset({State.ALLOCATED, State.CREATING, State.REVERTING, State.EXPUNGING})
 
-TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+VM_SNAPSHOTS = StateMachine(
+    "vm_snapshot",
+    State.ALLOCATED,
     {
         (State.ALLOCATED, Event.CREATE_REQUESTED): State.CREATING,
         (State.ALLOCATED, Event.EXPUNGE_REQUESTED): State.REMOVED,  # no backend has heard of it
@@ -69,17 +69,9 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.EXPUNGING, Event.HIDE): State.HIDDEN,
         (State.HIDDEN, Event.EXPUNGE_REQUESTED): State.EXPUNGING,
         (State.ERROR, Event.EXPUNGE_REQUESTED): State.EXPUNGING,
-    }
+    },
+    ACTIVE,
 )
-
-
-class IllegalTransition(InvalidArgument):
-    """The state of the VM snapshot does not allow it; nothing was done."""
-
-    def __init__(self, state: State, event: Event) -> None:
-        super().__init__(f"a VM snapshot that is {state} does not take {event}")
-        self.state = state
-        self.event = event
 
 
 def after(state: State, event: Event) -> State:
@@ -88,7 +80,4 @@ def after(state: State, event: Event) -> State:
     Raises:
         IllegalTransition: there is none.
     """
-    try:
-        return TRANSITIONS[state, event]
-    except KeyError as error:
-        raise IllegalTransition(state, event) from error
+    return VM_SNAPSHOTS.after(state, event)

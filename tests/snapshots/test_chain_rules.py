@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bollard.core.catalog.snapshots import (
-    REF_MOVES,
-    SNAPSHOT_MOVES,
     Reason,
     Ref,
     RefEvent,
@@ -131,15 +129,6 @@ def test_only_pools_of_files_have_deltas(pool_type):
     """Every other type of pool is refused."""
     with pytest.raises(Unsupported):
         rules.check_pool(pool_type)
-
-
-def test_no_state_is_a_trap():
-    """From every state but Destroyed there is a way to it: a crash leaves nothing for ever."""
-    for moves, last in ((SNAPSHOT_MOVES, SnapshotState.DESTROYED), (REF_MOVES, RefState.DESTROYED)):
-        reached = {last}
-        for _ in moves:
-            reached |= {state for (state, _), after in moves.items() if after in reached}
-        assert reached == set(type(last))
 
 
 def test_events_that_do_not_fit_change_nothing():

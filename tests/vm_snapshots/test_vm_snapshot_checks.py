@@ -19,10 +19,11 @@ from bollard.core.spi import (
     Unsupported,
     VmState,
 )
+from bollard.core.vm_snapshots import IllegalTransition
 from bollard.core.vm_snapshots.guards import Act, check_act
 from bollard.core.vm_snapshots.records import VmSnapshotSpec
 from bollard.core.vm_snapshots.register import drop_register, restore_register
-from bollard.core.vm_snapshots.states import Event, IllegalTransition, State
+from bollard.core.vm_snapshots.states import Event, State
 from bollard.core.vm_snapshots.strategy import Asked, Job, Plan, Priority, Settled, Strategy, Taken, choose
 from bollard.transfer_objects.ids import VmId, VmSnapshotId
 from vm_cloud import VM, SimulatedCloud, call
@@ -181,7 +182,7 @@ class TestCreate:
         cloud.records.allocate(spec(), "file", [], offering={}, work={})
         cloud.records.step(S1, Event.CREATE_REQUESTED)
         cloud.records.step(S1, Event.OPERATION_FAILED, error="broken")
-        with pytest.raises(IllegalTransition, match="Error does not take RevertRequested"):
+        with pytest.raises(IllegalTransition, match="Error: it does not take RevertRequested"):
             cloud.revert("s1")
         with pytest.raises(Conflict, match="Error: broken"):
             cloud.take("s1")

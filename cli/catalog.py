@@ -1,0 +1,88 @@
+"""`bollard catalog …`: the tables of the catalog, by revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..core.catalog import schema
+from ..core.catalog.engines import open_engine, parse_url
+from ..core.catalog.failures import storage_error
+from ..core.catalog.place import default_url
+from .context import JsonFlag
+from .output import show, show_rows
+
+app = typer.Typer(
+    help="The catalog's tables: which revision a database has, and how it gets the newest.",
+    no_args_is_help=True,
+)
+
+CatalogUrl = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE; else $BOLLARD_CATALOG, else the user's own. "
+        "A password belongs into PGPASSFILE: other users see the command line.",
+    ),
+]
+
+
+@app.command()
+def upgrade(url: CatalogUrl = "", json: JsonFlag = False) -> None:
+    """Bring the tables to the newest revision, all or nothing.
+
+    SQLite's are brought there by whatever opens them. A fleet's on PostgreSQL are not: stop the orchestrators
+    of the older version first.
+    """
+    with _database(url) as engine:
+        with engine.connect() as connection:
+            before = schema.current(connection)
+        after = schema.upgrade(engine)
+    show({"before": before, "after": after}, as_json=json)
+
+
+@app.command()
+def current(url: CatalogUrl = "", json: JsonFlag = False) -> None:
+    """Show the revision of the tables, and the newest."""
+    with _connected(url) as connection:
+        found = schema.current(connection)
+    show({"current": found, "newest": schema.newest()}, as_json=json)
+
+
+@app.command()
+def history(json: JsonFlag = False) -> None:
+    """List all revisions, oldest first."""
+    rows = [{"revision": number, "about": about} for number, about in schema.revisions()]
+    show_rows(rows, as_json=json, empty="")
+
+
+@app.command()
+def check(url: CatalogUrl = "", json: JsonFlag = False) -> None:
+    """Compare the tables with those that this version works with; exit code 1 if they differ."""
+    with _connected(url) as connection:
+        rows = [{"difference": one} for one in schema.differences(connection)]
+    show_rows(rows, as_json=json, empty="The tables are those of this version.")
+    if rows:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _database(url: str) -> Iterator[Engine]:
+    engine = open_engine(parse_url(url or default_url()))
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        raise storage_error(error, committing=False) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    with _database(url) as engine, schema.reading(engine) as connection:
+        yield connection
