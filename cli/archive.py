@@ -12,11 +12,12 @@ from rich.markup import escape
 from ..core.archive import Level, Manifest, Report
 from ..core.dataplane.foreign import ImageFormat
 from ..core.pool import Pool
+from ..core.site import LONGEST
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
 from ..core.spi import Call, Capability
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
 from . import context
-from .context import LONGEST, CompressionOption, JsonFlag, PoolName, StoreName
+from .context import CompressionOption, JsonFlag, PoolName, StoreName
 from .jobs import TrustListing
 from .jobs import job as _job
 from .jobs import known as _known

@@ -12,9 +12,10 @@ import typer
 from rich.markup import escape
 
 from ..core.fleet import Fleet, Job, Limits, Row, Site, close_sites, jobs_in, jobs_of, open_engine, site_of
+from ..core.site import LONGEST
 from ..core.spi import Call, InvalidArgument
 from . import context
-from .context import LONGEST, CompressionOption, JsonFlag, PoolName, StoreName
+from .context import CompressionOption, JsonFlag, PoolName, StoreName
 from .output import err, out, show_rows, size_text, transfer
 
 # Some did not make it; which ones, and why, is in their rows. Repeat the command.

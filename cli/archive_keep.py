@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from ..core.archive import Policy, Retained
+from ..core.site import LONGEST
 from ..core.spi import Call, InvalidArgument, StorageError
 from . import context
-from .context import LONGEST, JsonFlag, StoreName
+from .context import JsonFlag, StoreName
 from .jobs import TrustListing, known, open_archive
 from .output import EXIT_CODES, err, out, print_json, report, show_rows, size_text
 

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from ..core.archive import VolumeStats
+from ..core.site import LONGEST
 from ..core.spi import Call
-from .context import LONGEST, JsonFlag, StoreName
+from .context import JsonFlag, StoreName
 from .jobs import open_archive
 from .output import err, out, print_json, show_rows, size_text
 

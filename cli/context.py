@@ -16,8 +16,9 @@ from ..core.fence import Fence, open_fence
 from ..core.journal import Journal
 from ..core.metrics import PrometheusMetrics
 from ..core.mover import mover_host, state_directory
-from ..core.pool import Pool, open_pool
-from ..core.store import Store, open_store
+from ..core.pool import Pool
+from ..core.site import Site, pool_of, store_of
+from ..core.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +30,6 @@ class Settings:
     progress: TextIO | None = None
     metrics: PrometheusMetrics | None = None
 
-
-# A full of a big volume over a slow link takes a night, not more; without reflinks the qcow2 driver copies
-# the whole volume for a snapshot.
-LONGEST = 24 * 3600.0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 PoolName = Annotated[str, typer.Option("--pool", "-p", help="A pool of the configuration.")]
@@ -66,21 +63,18 @@ def _observer(ctx: typer.Context, kind: str, backend: Backend) -> Observer:
 def pool(ctx: typer.Context, name: str) -> Pool:
     """Open a pool of the configuration; use it in a `with` block."""
     backend = config(ctx).pool(name)
-    return open_pool(
-        backend.name,
-        backend.driver,
-        backend.options,
-        observe=_observer(ctx, "pool", backend),
-        timeout=LONGEST,
-        limits=backend.limits,
-    )
+    return pool_of(backend, _observer(ctx, "pool", backend))
 
 
 def store(ctx: typer.Context, name: str) -> Store:
     """Open a store of the configuration; close it."""
     backend = config(ctx).store(name)
-    observe = _observer(ctx, "store", backend)
-    return open_store(backend.name, backend.driver, backend.options, observe=observe, limits=backend.limits)
+    return store_of(backend, _observer(ctx, "store", backend))
+
+
+def site(ctx: typer.Context) -> Site:
+    """Return a site of the whole configuration; close it, or use it in a `with` block."""
+    return Site(config(ctx), lambda kind, backend: _observer(ctx, kind, backend))
 
 
 def fence(ctx: typer.Context, host: str) -> Fence:

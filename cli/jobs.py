@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from ..core.archive import Archive
+from ..core.site import LONGEST
 from ..core.spi import Call
 from . import context
-from .context import LONGEST
 from .output import transfer
 
 # Swift, and NFS over several hosts, may list a new key late. Without a catalog of what was archived, only

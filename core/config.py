@@ -1,4 +1,4 @@
-"""The configuration file: which pools, stores and fences there are, under names that commands use.
+"""The configuration file: pools, stores, hypervisors and fences, under names that commands use.
 
     [pools.ssd-1]
     driver = "array"
@@ -12,6 +12,12 @@
     driver = "ipmi"
     options = { host = "bmc-7", username = "fence", password = { env = "BMC_PASSWORD" } }
 
+    [hypervisors.kvm-7]
+    driver = "kvm"
+    options = { hosts = "host-7=qemu:///system" }
+    host = "host-7"
+    uuid = "9f0c1b62-5a53-4d4e-8d5f-0d2e7a3b1c44"
+
     [stores.nightly.limits]
     bandwidth = "100MiB"
     concurrency = 8
@@ -24,8 +30,10 @@
     [default]
     store = "nightly"
 
-Found at --config, else $BOLLARD_CONFIG, else the platform's configuration directory. Secrets belong
-into references ({env = …}, {file = …}); a file with a plain one that others may read is refused.
+A `uuid` (a text, or several in a list) is what an orchestrator calls the pool, store or hypervisor; its
+commands may name it by that alone. Found at --config, else $BOLLARD_CONFIG, else the platform's
+configuration directory. Secrets belong into references ({env = …}, {file = …}); a file with a plain one
+that others may read is refused.
 """
 
 from __future__ import annotations
@@ -34,34 +42,44 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from ..transfer_objects.cloudstack.ids import native_id
 from ..transfer_objects.errors import did_you_mean
 from .archive.retention import Policy
 from .limits import Limits
 from .spi import InvalidArgument, NotFound
 
 _ENTRY_KEYS = {
-    "pools": {"driver", "options", "limits"},
-    "stores": {"driver", "options", "limits", "keep"},
+    "pools": {"driver", "options", "limits", "uuid"},
+    "stores": {"driver", "options", "limits", "keep", "uuid"},
+    "hypervisors": {"driver", "options", "host", "uuid"},
     "fences": {"driver", "options"},
 }
-_TOP_KEYS = {"pools", "stores", "fences", "default"}
+_TOP_KEYS = {*_ENTRY_KEYS, "default"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One pool, store or fence of the file; `keep` is a store's retention, if it has any."""
+    """One pool, store, hypervisor or fence of the file.
+
+    Attributes:
+        keep: a store's retention, if it has any.
+        uuids: what orchestrators call it, as ids of Bollard (`native_id`).
+        host: of a hypervisor that reaches several hosts: the one that commands are about.
+    """
 
     name: str
     driver: str
     options: Mapping[str, Any]
     limits: Limits = Limits()
     keep: Policy | None = None
+    uuids: tuple[str, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +90,21 @@ class Config:
     pools: Mapping[str, Backend]
     stores: Mapping[str, Backend]
     fences: Mapping[str, Backend]
+    hypervisors: Mapping[str, Backend] = field(default_factory=dict)
     default_store: str = ""
     default_pool: str = ""
 
     def pool(self, name: str = "") -> Backend:
-        """Return a pool by name, or the default (or only) one."""
+        """Return a pool by name or uuid, or the default (or only) one."""
         return self._choose("pool", self.pools, name or self.default_pool)
 
     def store(self, name: str = "") -> Backend:
-        """Return a store by name, or the default (or only) one."""
+        """Return a store by name or uuid, or the default (or only) one."""
         return self._choose("store", self.stores, name or self.default_store)
+
+    def hypervisor(self, name: str = "") -> Backend:
+        """Return a hypervisor by name or uuid, or the only one."""
+        return self._choose("hypervisor", self.hypervisors, name)
 
     def fence(self, host: str) -> Backend:
         """Return the fence of a host; there is no default: the wrong host would be switched off."""
@@ -94,9 +117,12 @@ class Config:
             return next(iter(among.values()))
         if not name:
             raise InvalidArgument(f"name a {what}: {self.path} has {', '.join(sorted(among)) or 'none'}")
-        if name not in among:
+        if name in among:
+            return among[name]
+        called = [backend for backend in among.values() if name in backend.uuids]
+        if not called:
             raise NotFound(f"{self.path} has no {what} {name!r}; {did_you_mean(name, among)}")
-        return among[name]
+        return called[0]
 
 
 def config_path() -> Path:
@@ -122,6 +148,7 @@ def load_config(path: Path | None = None) -> Config:
         pools=_backends(path, "pools", raw),
         stores=_backends(path, "stores", raw),
         fences=_backends(path, "fences", raw),
+        hypervisors=_backends(path, "hypervisors", raw),
         default_store=_text(path, "default.store", default.get("store", "")),
         default_pool=_text(path, "default.pool", default.get("pool", "")),
     )
@@ -170,8 +197,29 @@ def _backends(path: Path, section: str, raw: Mapping[str, Any]) -> dict[str, Bac
             options=_table(path, f"{place}.options", entry),
             limits=Limits.parse(_table(path, f"{place}.limits", entry), f"{path}: [{place}.limits]"),
             keep=Policy.parse(keep, f"{path}: [{place}.keep]") if "keep" in entry else None,
+            uuids=_uuids(path, f"{place}.uuid", entry.get("uuid", [])),
+            host=_text(path, f"{place}.host", entry.get("host", "")),
         )
+    _check_uuids(path, section, found)
     return found
+
+
+def _uuids(path: Path, place: str, value: object) -> tuple[str, ...]:
+    texts = value if isinstance(value, list) else [value]
+    named = [native_id(text) for text in texts if isinstance(text, str) and text]
+    if len(named) != len(texts):
+        raise InvalidArgument(f"{path}: {place} must be a text, or a list of texts")
+    return tuple(named)
+
+
+def _check_uuids(path: Path, section: str, backends: Mapping[str, Backend]) -> None:
+    """Refuse a uuid of two: which of them is written to must not hang on their order in the file."""
+    seen: dict[str, str] = {}
+    for backend in backends.values():
+        for uuid in backend.uuids:
+            other = backends[uuid].name if uuid in backends else seen.setdefault(uuid, backend.name)
+            if other != backend.name:
+                raise InvalidArgument(f"{path}: {section} {other} and {backend.name} have the uuid {uuid}")
 
 
 def _check_keys(path: Path, place: str, raw: Mapping[str, Any], known: set[str]) -> None:
@@ -185,7 +233,8 @@ def _check_mode(config: Config) -> None:
     """Refuse plain secrets in a file that everybody on the machine may read."""
     if not config.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return
-    for backend in (*config.pools.values(), *config.stores.values(), *config.fences.values()):
+    sections = (config.pools, config.stores, config.hypervisors, config.fences)
+    for backend in (backend for section in sections for backend in section.values()):
         for key, value in backend.options.items():
             if isinstance(value, str) and _names_a_secret(key):
                 raise InvalidArgument(

@@ -156,7 +156,7 @@ class Fleet:
         service = VolumeSnapshots(
             pool=pool,
             archive=archive,
-            mover=self.site.mover,
+            mover=self.site.mover(),
             verify=self.level,
             spread=spreader,
             compression=self.compression,

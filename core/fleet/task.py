@@ -105,7 +105,7 @@ def _copy(
     if pool.info.identity != task.identity:
         text = f"the pool {task.pool!r} of this worker is {pool.info.identity}"
         raise InvalidArgument(f"{text}, that of the coordinator {task.identity}: give them different names")
-    with site.mover.reading_shared(pool, task.snapshot, task.clone) as source:
+    with site.mover().reading_shared(pool, task.snapshot, task.clone) as source:
         if source.size != task.size:
             raise Conflict(f"snapshot {task.snapshot} has {source.size} bytes here, not {task.size}")
         slow = pool.throttle.source(source, call)

@@ -51,6 +51,10 @@ class Hypervisor:
         capability: Capability = mixin.provides  # type: ignore[attr-defined]  # every mix-in has it
         return isinstance(self.driver, mixin) and capability not in self._lacking
 
+    def close(self) -> None:
+        """Close the driver; repeatable."""
+        self.run("hypervisor.close", lambda _: self.driver.close())
+
     def require(self, mixin: type[T]) -> T:
         """Return the driver as one of the capability mix-ins.
 
