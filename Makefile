@@ -23,7 +23,7 @@ MUTANT_JOBS ?= 3
 ARGS ?=
 BIN := .venv/bin
 
-PACKAGES := transfer_objects core drivers simulators conformance cli
+PACKAGES := transfer_objects core drivers simulators conformance api cli
 # Directories beside the package, as far as there is code in them (mypy stumbles over one without).
 BESIDE := $(foreach directory,tests bench,$(if $(wildcard $(directory)/*.py),$(directory)))
 # `bollard` maps to the repository root, which type checkers understand only through a directory of that name.

@@ -54,3 +54,6 @@ collect_ignore_glob
 
 # http.server calls these: bench/bench_stores.py.
 _.do_PUT, _.do_HEAD, _.do_GET, _.log_message
+
+# uvicorn's server reads it: api/server.py.
+_.should_exit

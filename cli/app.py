@@ -14,6 +14,7 @@ import typer
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
 from . import (
+    api,
     archive,
     archive_check,
     archive_copy,
@@ -102,6 +103,7 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(conformance.app, name="conformance")
 app.add_typer(wire.app, name="wire")
+app.add_typer(api.app, name="api")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)

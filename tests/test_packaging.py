@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOP_LEVEL = ("transfer_objects", "core", "drivers", "simulators", "conformance", "cli")
+TOP_LEVEL = ("transfer_objects", "core", "drivers", "simulators", "conformance", "api", "cli")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

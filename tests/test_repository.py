@@ -16,6 +16,7 @@ CODE_DIRECTORIES = (
     "drivers",
     "simulators",
     "conformance",
+    "api",
     "cli",
     "tests",
     "bench",

@@ -35,6 +35,28 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def definitions(*classes: type[TransferObject]) -> dict[str, Any]:
+    """Return what `$defs` of a schema with these further classes (commands, answers) holds."""
+    found: dict[str, Any] = json_schema()["$defs"]
+    todo = list(classes)
+    while todo:
+        cls = todo.pop()
+        if cls.__name__ not in found:
+            found[cls.__name__] = _object(cls)
+            todo += [part for field in fields_of(cls) for part in _parts(field.shape)]
+    return found
+
+
+def _parts(shape: Shape) -> tuple[type[TransferObject], ...]:
+    match shape:
+        case Nested(classes):
+            return classes
+        case Many(item) | Keyed(item):
+            return _parts(item)
+        case _:
+            return ()
+
+
 def schema_text() -> str:
     """Return the contents of `schema.json`."""
     return json.dumps(json_schema(), indent=2) + "\n"

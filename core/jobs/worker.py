@@ -75,12 +75,16 @@ class Worker:
         self._threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in names]
 
     def __enter__(self) -> Worker:
-        for thread in self._threads:
-            thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Begin; once."""
+        for thread in self._threads:
+            thread.start()
 
     def wake(self) -> None:
         """Look at the catalog now: there is a new job, or one was cancelled."""
