@@ -33,6 +33,7 @@ from . import (
     pools,
     simulate,
     stores,
+    sweep,
     wire,
 )
 from .context import Settings
@@ -107,6 +108,7 @@ app.add_typer(api.app, name="api")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)
+app.command()(sweep.sweep)
 app.command()(new_driver.new_driver)
 
 

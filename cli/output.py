@@ -6,6 +6,7 @@ Exit codes (documented in docs/cli.md):
     1  something failed inside     6  the backend cannot be reached   9  not possible here
     2  bad usage or input          7  no access                       130  interrupted
     4  not found                  10  conformance: no              11  fleet: some volumes failed
+                                  12  sweep: something was found
 """
 
 from __future__ import annotations

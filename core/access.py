@@ -49,7 +49,7 @@ FILL = "fill"
 HOLD = "hold"
 LIMITS = "limits"
 RETIRE = "retire"
-_KINDS = frozenset({TEMP_CLONE, GRANT, FILL, HOLD, LIMITS, RETIRE})
+KINDS = frozenset({TEMP_CLONE, GRANT, FILL, HOLD, LIMITS, RETIRE})
 _NEED_ACCESS = frozenset({TEMP_CLONE, GRANT, HOLD})  # who fills a volume writes it under a grant of its own
 
 
@@ -233,7 +233,7 @@ class Mover:
         """
         swept = []
         for entry in self.journal.abandoned():
-            if entry.kind not in _KINDS or entry.fields.get("pool") != pool.info.identity:
+            if entry.kind not in KINDS or entry.fields.get("pool") != pool.info.identity:
                 entry.release()
             elif self._sweep(pool, entry, dry_run=dry_run):
                 swept.append(f"{entry.kind} {_volume(entry)}")
@@ -241,9 +241,27 @@ class Mover:
 
     def _sweep(self, pool: Pool, entry: Entry, *, dry_run: bool) -> bool:
         if dry_run:
-            held = self.journal.others_hold(entry, _KINDS)
+            held = self.in_use(entry)
             entry.release()
             return not held
+        try:
+            return self.sweep_entry(pool, entry)
+        except (StorageError, OSError) as error:
+            _stays(entry, error)
+            return False
+
+    def in_use(self, entry: Entry) -> bool:
+        """Tell whether somebody living works on what a dead one's entry names."""
+        return self.journal.others_hold(entry, KINDS)
+
+    def sweep_entry(self, pool: Pool, entry: Entry) -> bool:
+        """Undo what an entry says of a volume of `pool`, and let go of it.
+
+        Returns False where somebody living works on the volume: the entry stays.
+
+        Raises:
+            StorageError, OSError: it could not be undone; the entry stays.
+        """
         undo = ExitStack()
         if entry.kind in (TEMP_CLONE, FILL):
             undo.callback(pool.volumes.delete, _volume(entry))
@@ -253,23 +271,29 @@ class Mover:
             undo.callback(_limit_again, pool, entry)
         elif pool.managed:
             undo.callback(self._revoke, pool, entry)
-        return self._finish(entry, undo, unless=_KINDS)
+        return self._end(entry, undo, unless=KINDS)
 
-    def _finish(self, entry: Entry, undo: ExitStack, *, unless: frozenset[str] = frozenset()) -> bool:
-        """Undo and remove the entry, unless others hold its object; tell whether that was done.
+    def _finish(self, entry: Entry, undo: ExitStack) -> None:
+        """Undo and remove the entry.
 
         An error must hide neither the result nor the error of the body: it is logged, the entry stays.
         """
         try:
-            with self.journal.deciding(entry.fields):
-                if not self.journal.others_hold(entry, unless):
-                    undo.close()
-                    entry.done()
-                    return True
+            self._end(entry, undo)
         except (StorageError, OSError) as error:
-            _log.warning("%s of %s stays until the next sweep: %s", entry.kind, _volume(entry), error)
-        entry.release()
-        return False
+            _stays(entry, error)
+
+    def _end(self, entry: Entry, undo: ExitStack, *, unless: frozenset[str] = frozenset()) -> bool:
+        """Undo and remove the entry, unless others hold its object; tell whether that was done."""
+        try:
+            with self.journal.deciding(entry.fields):
+                if self.journal.others_hold(entry, unless):
+                    return False
+                undo.close()
+                entry.done()
+                return True
+        finally:
+            entry.release()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -317,6 +341,10 @@ def _limit_again(pool: Pool, entry: Entry) -> None:
             pool.volumes.set_qos(volume, Qos(**json.loads(entry.fields["limits"])))
     except NotFound:
         return
+
+
+def _stays(entry: Entry, error: Exception) -> None:
+    _log.warning("%s of %s stays until the next sweep: %s", entry.kind, _volume(entry), error)
 
 
 def _volume(entry: Entry) -> VolumeId:

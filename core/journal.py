@@ -31,16 +31,24 @@ _log = logging.getLogger("bollard.journal")
 
 _SUFFIX = ".intent"
 _LOCK_FILES = 64
+_OURS, _DEAD = "this process", "a process of this machine that has ended"
 _NAME = re.compile(r"[0-9a-f]{32}\.intent")
 
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """One intent. Hold it open while its objects may exist; `done()` when they are gone."""
+    """One intent. Hold it open while its objects may exist; `done()` when they are gone.
+
+    Attributes:
+        began: when, in seconds since the epoch.
+        owner: who began it, for people.
+    """
 
     path: Path
     kind: str
     fields: Mapping[str, str]
+    began: float
+    owner: str
     _files: list[IO[bytes]]
 
     def done(self) -> None:
@@ -70,7 +78,9 @@ class Journal:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._directory / f"{uuid.uuid4().hex}{_SUFFIX}"
             file = self._put(path, kind, fields)
-        return Entry(path=path, kind=kind, fields=dict(fields), _files=[file])
+        return Entry(
+            path=path, kind=kind, fields=dict(fields), began=_mtime(path), owner=_OURS, _files=[file]
+        )
 
     def replace(self, entry: Entry, kind: str, **fields: str) -> None:
         """Turn an intent into another one, in a single step: a crash leaves the one or the other.
@@ -103,6 +113,10 @@ class Journal:
             entry = _claim(path)
             if entry is not None:
                 yield entry
+
+    def claim(self, entry: Entry) -> Entry | None:
+        """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
+        return _claim(entry.path)
 
     @contextmanager
     def deciding(self, fields: Mapping[str, str]) -> Iterator[None]:
@@ -177,7 +191,14 @@ def _claim(path: Path) -> Entry | None:
         return None
     content = _content(path) if _is_at(path, file) else {}
     if content:
-        return Entry(path=path, kind=content["kind"], fields=content["fields"], _files=[file])
+        return Entry(
+            path=path,
+            kind=content["kind"],
+            fields=content["fields"],
+            began=os.fstat(file.fileno()).st_mtime,
+            owner=_DEAD,
+            _files=[file],
+        )
     if _is_at(path, file):  # else its owner finished or replaced it between our open and our lock
         _log.warning("journal entry %s cannot be read: look at it, then delete it", path)
     file.close()

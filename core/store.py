@@ -29,6 +29,7 @@ from .spi import (
     StorageError,
     StoredObject,
     StoreTraits,
+    Unfinished,
     parse_options,
 )
 
@@ -136,6 +137,14 @@ class Store(ImageStoreDriver[Any]):
             call,
             lambda c: self.driver.abort_uploads(prefix, c, older_than=older_than),
         )
+
+    def unfinished(self, prefix: str, call: Call, *, older_than: float) -> Iterator[Unfinished]:
+        """Yield what `abort_uploads` would remove."""
+
+        def listed() -> Iterator[Unfinished]:
+            yield from self.driver.unfinished(prefix, call, older_than=older_than)
+
+        return self._invoker.stream(listed(), call)
 
     def close(self) -> None:
         """Close the driver; repeatable."""

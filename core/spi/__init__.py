@@ -44,7 +44,7 @@ from .hypervisor_mixins import (
     VmSnapshotMetadata,
 )
 from .ids import checked_id
-from .image_store import Body, ImageStoreDriver, StoredObject
+from .image_store import Body, ImageStoreDriver, StoredObject, Unfinished
 from .location import DiskFormat, FileLocation, IscsiLocation, Location, NbdLocation, RbdLocation
 from .mixins import (
     MIXINS,
@@ -173,6 +173,7 @@ __all__ = [
     "Traits",
     "Unauthenticated",
     "Unavailable",
+    "Unfinished",
     "Unsupported",
     "VmDisk",
     "VmRef",

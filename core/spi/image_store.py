@@ -15,6 +15,7 @@ from typing import BinaryIO, Self, TypeVar
 
 from .call import Call
 from .driver import Driver
+from .errors import Unsupported
 from .model import Page
 from .traits import FoundBy, FoundTrait, StoreTraits
 
@@ -28,6 +29,21 @@ class StoredObject:
     key: str
     size: int
     etag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What a put that nobody finished left of an object.
+
+    Attributes:
+        key: of the object that it would have become.
+        idle: seconds since it moved, by the store's clock.
+        size: bytes that it occupies; None if the store does not tell.
+    """
+
+    key: str
+    idle: float
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +150,12 @@ class ImageStoreDriver(Driver[O]):
         Returns how many were removed. [store.abort-live] A put that is still moving and younger
         MUST survive.
         """
+
+    def unfinished(self, prefix: str, call: Call, *, older_than: float) -> Iterator[Unfinished]:
+        """Yield what `abort_uploads` would remove, so that people can look before.
+
+        Raises:
+            Unsupported: the driver is older than this method.
+        """
+        del prefix, call, older_than
+        raise Unsupported(f"{type(self).__name__} cannot list what unfinished puts left")

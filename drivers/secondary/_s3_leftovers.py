@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ...core.spi import Call, NotFound
+from ...core.spi import Call, NotFound, Unfinished
 from ._http import server_time
 from ._s3_client import S3Client
 
@@ -27,11 +27,30 @@ def abort_idle(client: S3Client, prefix: str, call: Call, older_than: float) -> 
     Returns how many. An upload of a terabyte takes hours; its age is that of its newest part.
     """
     removed = 0
-    for upload in _unfinished(client, prefix, call):
-        if _idle_seconds(client, upload, older_than, call) >= older_than:
-            client.send("abort_multipart_upload", _WHAT, call, **upload.where)
-            removed += 1
+    for upload, _ in _idle(client, prefix, call, older_than):
+        client.send("abort_multipart_upload", _WHAT, call, **upload.where)
+        removed += 1
     return removed
+
+
+def list_idle(
+    client: S3Client, base: str, prefix: str, call: Call, older_than: float
+) -> Iterator[Unfinished]:
+    """Yield what `abort_idle` would abort; keys are told without the store's `base`.
+
+    The parts of an upload are told by a request each, so its size is left out.
+    """
+    for upload, idle in _idle(client, base + prefix, call, older_than):
+        yield Unfinished(key=upload.where["Key"].removeprefix(base), idle=idle)
+
+
+def _idle(
+    client: S3Client, prefix: str, call: Call, older_than: float
+) -> Iterator[tuple[_Unfinished, float]]:
+    for upload in _unfinished(client, prefix, call):
+        idle = _idle_seconds(client, upload, older_than, call)
+        if idle >= older_than:
+            yield upload, idle
 
 
 def _unfinished(client: S3Client, prefix: str, call: Call) -> Iterator[_Unfinished]:

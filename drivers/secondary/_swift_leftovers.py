@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from ...core.spi import Call, NotFound
+from ...core.spi import Call, NotFound, Unfinished
 from ._http import server_time
 from ._swift_client import SwiftClient
 from ._swift_upload import PUT, Place, delete_all, head
@@ -17,12 +17,13 @@ _PAGE = 1000
 
 
 class _Segment(NamedTuple):
-    """A segment: its name, the object and the put that it was made for, and how old it is in seconds."""
+    """A segment: its name, the object and the put that it was made for, its age in seconds, its bytes."""
 
     name: str
     owner: str
     token: str
     age: float
+    size: int
 
 
 def abort_idle(client: SwiftClient, place: Place, prefix: str, call: Call, older_than: float) -> int:
@@ -32,6 +33,28 @@ def abort_idle(client: SwiftClient, place: Place, prefix: str, call: Call, older
     or deleted object's segments are leftovers too.
     """
     removed = 0
+    for upload in _idle(client, place, prefix, call, older_than):
+        delete_all(client, place.segments, [segment.name for segment in upload], _WHAT, call)
+        removed += 1
+    return removed
+
+
+def list_idle(
+    client: SwiftClient, place: Place, base: str, prefix: str, call: Call, older_than: float
+) -> Iterator[Unfinished]:
+    """Yield what `abort_idle` would remove; keys are told without the store's `base`."""
+    for upload in _idle(client, place, base + prefix, call, older_than):
+        yield Unfinished(
+            key=upload[0].owner.removeprefix(base),
+            idle=min(segment.age for segment in upload),
+            size=sum(segment.size for segment in upload),
+        )
+
+
+def _idle(
+    client: SwiftClient, place: Place, prefix: str, call: Call, older_than: float
+) -> Iterator[list[_Segment]]:
+    """Yield the segments of each put that nobody finished."""
     segments = _segments(client, place, prefix, call)
     for (owner, token), group in groupby(segments, key=lambda s: (s.owner, s.token)):
         upload = list(group)
@@ -41,9 +64,7 @@ def abort_idle(client: SwiftClient, place: Place, prefix: str, call: Call, older
             and idle >= older_than
             and not _is_live(client, place, owner, token, call)
         ):
-            delete_all(client, place.segments, [segment.name for segment in upload], _WHAT, call)
-            removed += 1
-    return removed
+            yield upload
 
 
 def live_segments(client: SwiftClient, place: Place, name: str, token: str, call: Call) -> list[str]:
@@ -72,7 +93,7 @@ def _segments(client: SwiftClient, place: Place, prefix: str, call: Call) -> Ite
             owner, token, _ = item["name"].rsplit("/", 2)
             written = datetime.fromisoformat(item["last_modified"]).replace(tzinfo=UTC)
             age = max(0.0, (now - written).total_seconds())  # Date counts whole seconds
-            yield _Segment(item["name"], owner, token, age)
+            yield _Segment(item["name"], owner, token, age, int(item["bytes"]))
         if len(page) < _PAGE:
             return
         last = page[-1]["name"]

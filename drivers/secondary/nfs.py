@@ -44,6 +44,7 @@ from ...core.spi import (
     StoredObject,
     StoreTraits,
     Unavailable,
+    Unfinished,
     Unsupported,
     option,
 )
@@ -242,20 +243,30 @@ class NfsDriver(ImageStoreDriver[NfsOptions]):
         Age is told by the server's clock, which also stamps the files: a host whose clock is an hour
         fast must not abort what another is writing.
         """
+        removed = 0
+        for path, _ in self._idle(prefix, call, older_than):
+            folder, _, name = path.rpartition("/")
+            self._discard((_UPLOADS, *folder.split("/")) if folder else (_UPLOADS,), name)
+            removed += 1
+        return removed
+
+    def unfinished(self, prefix: str, call: Call, *, older_than: float) -> Iterator[Unfinished]:
+        """Yield the uploads that `abort_uploads` would remove."""
+        for path, unfinished in self._idle(prefix, call, older_than):
+            if not path.startswith("probe,"):
+                yield unfinished
+
+    def _idle(self, prefix: str, call: Call, older_than: float) -> Iterator[tuple[str, Unfinished]]:
         check_prefix(prefix)
         call.check()
-        removed = 0
         with translated(f"the uploads under {prefix!r}"):
             now = self._server_time_ns(call)
             uploads = builtins.list(self._tree(call).walk((_UPLOADS,)))
             for path, status in uploads:
                 call.check()
-                old = now - status.mtime_ns >= older_than * 10**9
-                if old and _key_of_upload(path).startswith(prefix):
-                    folder, _, name = path.rpartition("/")
-                    self._discard((_UPLOADS, *folder.split("/")) if folder else (_UPLOADS,), name)
-                    removed += 1
-        return removed
+                idle, key = (now - status.mtime_ns) / 10**9, _key_of_upload(path)
+                if idle >= older_than and key.startswith(prefix):
+                    yield path, Unfinished(key=key, idle=idle, size=status.size)
 
     def _tree(self, call: Call) -> Tree:
         if self._root is None:

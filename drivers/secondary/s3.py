@@ -24,6 +24,7 @@ from ...core.spi import (
     StoredObject,
     StoreTraits,
     Unavailable,
+    Unfinished,
     Unsupported,
     option,
 )
@@ -34,7 +35,7 @@ from ._keys import check_prefix, check_store_prefix, split_key
 from ._listing import RawPage, page_of
 from ._probe import asked, documented
 from ._s3_client import S3Client
-from ._s3_leftovers import abort_idle
+from ._s3_leftovers import abort_idle, list_idle
 from ._s3_lock import ObjectLock, delete_versions
 from ._s3_probe import Found, lists_late, probe, tried_out
 from ._s3_upload import MAX_OBJECT, MAX_SINGLE, SHA256, Manners, Upload
@@ -252,6 +253,11 @@ class S3Driver(ImageStoreDriver[S3Options]):
         """Abort multipart uploads that got no part for `older_than` seconds, by the server's clock."""
         check_prefix(prefix)
         return abort_idle(self._opened, self._base + prefix, call, older_than)
+
+    def unfinished(self, prefix: str, call: Call, *, older_than: float) -> Iterator[Unfinished]:
+        """Yield the multipart uploads that `abort_uploads` would abort."""
+        check_prefix(prefix)
+        yield from list_idle(self._opened, self._base, prefix, call, older_than)
 
     @property
     def _opened(self) -> S3Client:

@@ -25,6 +25,7 @@ from ...core.spi import (
     StoredObject,
     StoreTraits,
     Unavailable,
+    Unfinished,
     Unsupported,
     option,
 )
@@ -35,7 +36,7 @@ from ._keys import check_prefix, check_store_prefix, split_key
 from ._listing import RawPage, page_of
 from ._probe import asked, documented, probed
 from ._swift_client import SwiftClient, Wire
-from ._swift_leftovers import abort_idle, live_segments
+from ._swift_leftovers import abort_idle, list_idle, live_segments
 from ._swift_probe import Limits, honours_condition, limits, tried_out
 from ._swift_upload import PUT, SHA256, Manners, Place, Upload, delete_all, head
 
@@ -220,6 +221,11 @@ class SwiftDriver(ImageStoreDriver[SwiftOptions]):
         """Delete segments of puts that were not finished, and of objects that were overwritten."""
         check_prefix(prefix)
         return abort_idle(self._opened, self._place, self._base + prefix, call, older_than)
+
+    def unfinished(self, prefix: str, call: Call, *, older_than: float) -> Iterator[Unfinished]:
+        """Yield the puts whose segments `abort_uploads` would delete."""
+        check_prefix(prefix)
+        yield from list_idle(self._opened, self._place, self._base, prefix, call, older_than)
 
     @property
     def _largest(self) -> int:

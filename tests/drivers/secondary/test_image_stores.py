@@ -27,6 +27,7 @@ from bollard.core.spi import (
     NotFound,
     StorageError,
     Unavailable,
+    Unfinished,
     Unsupported,
 )
 
@@ -406,6 +407,28 @@ def test_abort_uploads_spares_the_living(store: Store, call: Call) -> None:
     )
     assert swept == [0]
     assert b"".join(store.driver.get("k", call)) == data
+
+
+def test_unfinished_puts_can_be_listed(store: Store, call: Call) -> None:
+    """What `abort_uploads` would remove is told before, with its key; a finished object is not."""
+    moving: list[Unfinished] = []
+    idle: list[Unfinished] = []
+
+    def look() -> None:
+        while not moving:  # the first part may be on its way still
+            call.check()
+            moving.extend(store.driver.unfinished("a/", call, older_than=0))
+        idle.extend(store.driver.unfinished("a/", call, older_than=3600))
+
+    data = LARGE
+    sha256 = hashlib.sha256(data).hexdigest()
+    body = Body(size=len(data), sha256=sha256, open=lambda: Watched(data, len(data), look))
+    store.driver.put("a/k", body, call)
+
+    assert [one.key for one in moving] == ["a/k"]
+    assert all(one.idle >= 0 and (one.size is None or one.size > 0) for one in moving)
+    assert idle == []
+    assert list(store.driver.unfinished("", call, older_than=0)) == []
 
 
 def test_an_abandoned_stream_is_closed(store: Store, call: Call) -> None:
