@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
 from .dataplane import BlockSink, BlockSource, open_held_source, open_sink, open_source
-from .journal import Entry, Journal
+from .intents import Entry, Intents
 from .pool import Pool
 from .spi import (
     Capability,
@@ -58,7 +58,7 @@ class Mover:
     """What moves data on this machine: its identity towards arrays, and its journal."""
 
     host: Host
-    journal: Journal
+    journal: Intents
 
     @contextmanager
     def reading_snapshot(self, pool: Pool, snapshot: SnapshotId) -> Iterator[BlockSource]:

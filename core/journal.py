@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .dataplane.os_errors import os_errors
+from .intents import Entry
 from .spi import Outcome
 
 _log = logging.getLogger("bollard.journal")
@@ -36,19 +37,10 @@ _NAME = re.compile(r"[0-9a-f]{32}\.intent")
 
 
 @dataclass(slots=True, kw_only=True)
-class Entry:
-    """One intent. Hold it open while its objects may exist; `done()` when they are gone.
-
-    Attributes:
-        began: when, in seconds since the epoch.
-        owner: who began it, for people.
-    """
+class FileEntry(Entry):
+    """An intent in a file of its own, which its owner has locked."""
 
     path: Path
-    kind: str
-    fields: Mapping[str, str]
-    began: float
-    owner: str
     _files: list[IO[bytes]]
 
     def done(self) -> None:
@@ -68,7 +60,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def begin(self, kind: str, **fields: str) -> Entry:
+    def begin(self, kind: str, **fields: str) -> FileEntry:
         """Make an intent durable. Nothing that it names may exist before this returns.
 
         Raises:
@@ -78,11 +70,11 @@ class Journal:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._directory / f"{uuid.uuid4().hex}{_SUFFIX}"
             file = self._put(path, kind, fields)
-        return Entry(
+        return FileEntry(
             path=path, kind=kind, fields=dict(fields), began=_mtime(path), owner=_OURS, _files=[file]
         )
 
-    def replace(self, entry: Entry, kind: str, **fields: str) -> None:
+    def replace(self, entry: FileEntry, kind: str, **fields: str) -> None:
         """Turn an intent into another one, in a single step: a crash leaves the one or the other.
 
         Raises:
@@ -100,7 +92,7 @@ class Journal:
         self._sync_directory()
         return file
 
-    def abandoned(self) -> Iterator[Entry]:
+    def abandoned(self) -> Iterator[FileEntry]:
         """Yield the entries whose owners are dead, oldest first; each is locked by us until released.
 
         One that cannot be read is left where it is, with a warning: it must not stop the others.
@@ -114,7 +106,7 @@ class Journal:
             if entry is not None:
                 yield entry
 
-    def claim(self, entry: Entry) -> Entry | None:
+    def claim(self, entry: FileEntry) -> FileEntry | None:
         """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
         return _claim(entry.path)
 
@@ -130,7 +122,7 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def others_hold(self, entry: Entry, kinds: Collection[str]) -> bool:
+    def others_hold(self, entry: FileEntry, kinds: Collection[str]) -> bool:
         """Tell whether somebody living holds another entry of these kinds for the same object.
 
         Ask while `deciding`, and act before you leave.
@@ -178,7 +170,7 @@ def _write_locked(path: Path, content: object) -> IO[bytes]:
     return file
 
 
-def _claim(path: Path) -> Entry | None:
+def _claim(path: Path) -> FileEntry | None:
     """Lock the entry of a dead owner, or return None: he lives, has finished, or it cannot be read."""
     try:
         file = path.open("rb")
@@ -191,7 +183,7 @@ def _claim(path: Path) -> Entry | None:
         return None
     content = _content(path) if _is_at(path, file) else {}
     if content:
-        return Entry(
+        return FileEntry(
             path=path,
             kind=content["kind"],
             fields=content["fields"],

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from ..access import KINDS, Mover
-from ..journal import Entry
+from ..intents import Entry
 from ..plugins import PluginError
 from ..pool import Pool
 from ..spi import Internal, Outcome, StorageError

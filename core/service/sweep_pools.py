@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...transfer_objects.ids import VolumeId
 from ..access import FILL, GRANT, HOLD, LIMITS, RETIRE, TEMP_CLONE, Mover
-from ..journal import Entry
+from ..intents import Entry
 from ..pool import Pool
 from ..spi import NotFound, StorageError, Volume
 from .leftovers import End, Leftover, Run, Swept

@@ -23,7 +23,7 @@ from ....transfer_objects.enums import StoragePoolType
 from ....transfer_objects.ids import VmId, VolumeId
 from ...catalog import Catalog
 from ...catalog.snapshots import Ref, RefState, refs_of_volume, snapshot_of
-from ...journal import Journal
+from ...intents import Intents
 from ...settings import Settings, Where
 from ...spi.call import Call
 from ...spi.errors import InvalidArgument, NotFound, Outcome, StorageError
@@ -108,7 +108,7 @@ class Site:
     """
 
     catalog: Catalog
-    journal: Journal
+    journal: Intents
     settings: Settings
     stores: Mapping[str, ChainStore]
     backups: Backups

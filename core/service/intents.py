@@ -1,0 +1,272 @@
+"""The journal of a fleet: intents in the catalog, so that any machine ends what a dead one has begun.
+
+    begin      intent and lease are checked and written in one transaction
+    claim      a dead owner is buried, and his intent ours, in one transaction; its epoch rises
+    deciding   a row per object that is decided on; a dead holder's is taken over
+
+Same interface as the files of `core/journal.py`. A process that was taken for dead, because it stood still
+for longer than its lease, cannot begin, replace or end anything any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from ..catalog import Catalog
+from ..catalog.intents import IntentLockRow, IntentRow, OwnerRow
+from ..intents import Entry
+from ..spi import Busy, Conflict, Outcome, StorageError
+from .owners import Lease, Owner
+
+_log = logging.getLogger("bollard.intents")
+
+_PAGE = 100
+_LOOK_AGAIN = 0.05  # seconds between two looks at an object on which another one decides
+_PATIENCE = 600.0  # seconds; a decision takes as long as a revoke or a delete on the backend
+
+
+@dataclass(slots=True, kw_only=True)
+class CatalogEntry(Entry):
+    """An intent in the catalog; `epoch` proves that it is ours still."""
+
+    id: str
+    epoch: int
+    journal: CatalogJournal
+    ended: bool = False
+
+    def done(self) -> None:
+        """See `Entry.done`; raises `StorageError` if that cannot be noted: the entry stays."""
+        if not self.ended:
+            self.journal.drop(self)
+            self.ended = True
+
+    def release(self) -> None:
+        """See `Entry.release`; what cannot be noted ends with the lease of this process."""
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            self.journal.let_go(self)
+        except StorageError as error:
+            _log.warning("an intent stays in hand until this process ends: %s", error)
+
+
+class CatalogJournal:
+    """Intents of all machines that share a catalog. Close it; the catalog is its owner's to close.
+
+    Args:
+        directory: of this machine; see `Owner`.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        directory: Path,
+        *,
+        lease: Lease = Lease(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._catalog = catalog
+        self.owner = Owner(catalog, directory, lease=lease, clock=clock)
+        self._wait = threading.Event()
+
+    def close(self) -> None:
+        """End the lease. Repeatable."""
+        self.owner.close()
+
+    def begin(self, kind: str, **fields: str) -> CatalogEntry:
+        """Make an intent durable. Nothing that it names may exist before this returns.
+
+        Raises:
+            StorageError: it cannot be written, or others took this process for dead; nothing may be begun.
+        """
+        row = IntentRow(
+            id=uuid.uuid4().hex,
+            kind=kind,
+            fields=_text(fields),
+            subject=_subject(fields),
+            owner=self.owner.id,
+            epoch=1,
+            began=self.owner.clock(),
+        )
+        with self.deciding(fields), self._catalog.transaction() as session:
+            self.owner.check(session)
+            session.add(row)
+            session.flush()
+            return self._entry(row, self.owner.name)
+
+    def replace(self, entry: CatalogEntry, kind: str, **fields: str) -> None:
+        """Turn an intent into another one, in one transaction.
+
+        Raises:
+            Conflict: it is not ours any more; nothing was changed.
+            StorageError: outcome unknown; whether it was replaced is what a sweep will find.
+        """
+        try:
+            with self.deciding(fields), self._catalog.transaction() as session:
+                row = self._ours(session, entry)
+                row.kind, row.fields, row.subject = kind, _text(fields), _subject(fields)
+        except Conflict:
+            raise
+        except StorageError as error:
+            error.outcome = Outcome.UNKNOWN
+            raise
+        entry.kind, entry.fields = kind, dict(fields)
+
+    def abandoned(self) -> Iterator[CatalogEntry]:
+        """Yield the entries that no living owner has in hand, oldest first; each is ours until released."""
+        names = self._bury_the_dead()
+        after: tuple[float, str] = (-1.0, "")
+        while page := self._page(names, after):
+            for row in page:
+                entry = self._claim(row.id, names)
+                if entry is not None:
+                    yield entry
+            after = (page[-1].began, page[-1].id)
+        self._bury_the_dead()  # again: those that have nothing left go
+
+    def claim(self, entry: CatalogEntry) -> CatalogEntry | None:
+        """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
+        return self._claim(entry.id, {}, name=entry.owner)
+
+    @contextmanager
+    def deciding(self, fields: Mapping[str, str]) -> Iterator[None]:
+        """Keep everybody else, of all machines, from beginning or ending anything with `fields`.
+
+        Raises:
+            Busy: another one decides for longer than any decision takes.
+            Conflict: others took this process for dead.
+        """
+        subject, holder = _subject(fields), uuid.uuid4().hex
+        deadline = time.monotonic() + _PATIENCE
+        while not self._lock(subject, holder):
+            if time.monotonic() > deadline:
+                raise Busy("another process decides on the same object")
+            self._wait.wait(_LOOK_AGAIN)
+        try:
+            yield
+        finally:
+            self._unlock(subject, holder)
+
+    def others_hold(self, entry: CatalogEntry, kinds: Collection[str]) -> bool:
+        """Tell whether somebody living holds another entry of these kinds for the same object."""
+        chosen = (
+            select(OwnerRow)
+            .join(IntentRow, IntentRow.owner == OwnerRow.id)
+            .where(IntentRow.subject == _subject(entry.fields), IntentRow.id != entry.id)
+            .where(IntentRow.kind.in_(kinds))
+        )
+        with self._catalog.transaction() as session:
+            return any(not self.owner.is_dead(row) for row in session.scalars(chosen))
+
+    def drop(self, entry: CatalogEntry) -> None:
+        """Remove an entry; one that others have claimed is theirs to remove."""
+        with self._catalog.transaction() as session:
+            row = session.get(IntentRow, entry.id)
+            if row is not None and (row.owner, row.epoch) == (self.owner.id, entry.epoch):
+                session.delete(row)
+
+    def let_go(self, entry: CatalogEntry) -> None:
+        """Let anybody have an entry that is ours."""
+        with self._catalog.transaction() as session:
+            row = session.get(IntentRow, entry.id)
+            if row is not None and (row.owner, row.epoch) == (self.owner.id, entry.epoch):
+                row.owner = None
+
+    def _ours(self, session: Session, entry: CatalogEntry) -> IntentRow:
+        self.owner.check(session)
+        row = session.get(IntentRow, entry.id)
+        if row is None or (row.owner, row.epoch) != (self.owner.id, entry.epoch):
+            raise Conflict("the intent is not this process's any more")
+        return row
+
+    def _bury_the_dead(self) -> dict[str, str]:
+        """Return the names of owners that are dead and have left something."""
+        with self._catalog.transaction() as session:
+            self.owner.check(session)
+            owners = session.scalars(select(OwnerRow)).all()
+            self.owner.tidy({row.id for row in owners})
+            dead = [row for row in owners if self.owner.is_dead(row)]
+            names = {row.id: row.name for row in dead}
+            for row in dead:
+                self.owner.bury(session, row)
+            return names
+
+    def _page(self, dead: Collection[str], after: tuple[float, str]) -> list[IntentRow]:
+        began, last = after
+        later = or_(IntentRow.began > began, (IntentRow.began == began) & (IntentRow.id > last))
+        free = or_(IntentRow.owner.is_(None), IntentRow.owner.in_(dead))
+        chosen = select(IntentRow).where(free, later).order_by(IntentRow.began, IntentRow.id)
+        with self._catalog.transaction() as session:
+            return list(session.scalars(chosen.limit(_PAGE)))
+
+    def _claim(self, intent: str, names: Mapping[str, str], *, name: str = "") -> CatalogEntry | None:
+        with self._catalog.transaction() as session:
+            self.owner.check(session)
+            row = session.get(IntentRow, intent)
+            if row is None:
+                return None
+            if row.owner is not None:
+                holder = session.get(OwnerRow, row.owner)
+                if holder is not None and not self.owner.is_dead(holder):
+                    return None
+                name = names.get(row.owner, name)
+            row.owner, row.epoch = self.owner.id, row.epoch + 1
+            session.flush()
+            return self._entry(row, name or "a process that let go of it")
+
+    def _entry(self, row: IntentRow, owner: str) -> CatalogEntry:
+        return CatalogEntry(
+            kind=row.kind,
+            fields=json.loads(row.fields),
+            began=row.began,
+            owner=owner,
+            id=row.id,
+            epoch=row.epoch,
+            journal=self,
+        )
+
+    def _lock(self, subject: str, holder: str) -> bool:
+        with self._catalog.transaction() as session:
+            self.owner.check(session)
+            row = session.get(IntentLockRow, subject)
+            if row is not None:
+                owner = session.get(OwnerRow, row.owner)
+                if owner is not None and not self.owner.is_dead(owner):
+                    return False
+                session.delete(row)
+                session.flush()
+                if owner is not None:
+                    self.owner.bury(session, owner)
+            session.add(IntentLockRow(subject=subject, owner=self.owner.id, holder=holder))
+            return True
+
+    def _unlock(self, subject: str, holder: str) -> None:
+        try:
+            with self._catalog.transaction() as session:
+                row = session.get(IntentLockRow, subject)
+                if row is not None and row.holder == holder:
+                    session.delete(row)
+        except StorageError as error:
+            _log.warning("an object stays locked until this process ends: %s", error)
+
+
+def _text(fields: Mapping[str, str]) -> str:
+    return json.dumps(fields, sort_keys=True)
+
+
+def _subject(fields: Mapping[str, str]) -> str:
+    return hashlib.sha256(_text(fields).encode()).hexdigest()

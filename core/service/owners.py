@@ -1,0 +1,184 @@
+"""Who lives: each process of a fleet holds a lease in the catalog, and renews it.
+
+    expires           expires + grace
+    ──┤ renewed in time ... ├───────────────┤ dead: whoever wants what it held buries it first
+      the owner may act      nobody may act   a buried owner never acts again: its next step is `Conflict`
+
+A process on the same machine need not wait for that: the owner locks a file for as long as it lives, and
+the kernel gives the lock back when it dies. Clocks of different machines may differ by less than the grace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from ..catalog import Catalog
+from ..catalog.intents import IntentLockRow, IntentRow, OwnerRow
+from ..dataplane.os_errors import os_errors
+from ..spi import Conflict, StorageError
+
+_log = logging.getLogger("bollard.intents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """How long things take, in seconds.
+
+    Attributes:
+        term: an owner that has not renewed for so long must not act any more.
+        grace: after that, until others may take over: more than two clocks differ by.
+        beat: between two renewals; 0: nobody renews by itself (`Owner.beat` does).
+    """
+
+    term: float = 60.0
+    grace: float = 60.0
+    beat: float = 15.0
+
+
+class Owner:
+    """This process, as the fleet sees it; close it when it has nothing in hand any more.
+
+    Args:
+        directory: of this machine, for the files that prove a death at once.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        directory: Path,
+        *,
+        lease: Lease = Lease(),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.name = f"{socket.gethostname()}, process {os.getpid()}"
+        self.clock = clock
+        self._catalog, self._lease, self._directory = catalog, lease, directory
+        self._stop = threading.Event()
+        self._file = _lock_new(directory, self._path(self.id))
+        try:
+            self._register()
+        except BaseException:
+            self._let_go()
+            raise
+        self._thread = threading.Thread(target=self._run, name="bollard-lease", daemon=True)
+        if lease.beat:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the lease: what this process still has in hand is anybody's. Repeatable."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._file.closed:
+            return
+        try:
+            with self._catalog.transaction() as session:
+                row = session.get(OwnerRow, self.id)
+                if row is not None:
+                    self.bury(session, row)
+        except StorageError as error:
+            _log.warning("the lease of %s ends by itself: %s", self.name, error)
+        finally:
+            self._let_go()
+
+    def beat(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            Conflict: somebody has taken this process for dead.
+        """
+        with self._catalog.transaction() as session:
+            self.check(session).expires = self.clock() + self._lease.term
+
+    def check(self, session: Session) -> OwnerRow:
+        """Return our row if we may act.
+
+        Raises:
+            Conflict: the lease is over; what was begun is ended by others.
+        """
+        row = session.get(OwnerRow, self.id)
+        if row is None or row.buried or row.expires <= self.clock():
+            raise Conflict("this process did not renew its lease in time, and others may have taken over")
+        return row
+
+    def is_dead(self, row: OwnerRow) -> bool:
+        """Tell whether an owner can act no more; without asking him."""
+        if row.id == self.id:
+            return False
+        if row.buried or row.expires + self._lease.grace <= self.clock():
+            return True
+        return _is_unlocked(self._path(row.id))
+
+    def bury(self, session: Session, row: OwnerRow) -> None:
+        """See to it that a dead owner never acts again; forget one that had nothing in hand."""
+        row.buried = True
+        session.flush()
+        session.execute(delete(IntentLockRow).where(IntentLockRow.owner == row.id))
+        if not session.scalar(select(exists().where(IntentRow.owner == row.id))):
+            session.delete(row)
+            self._path(row.id).unlink(missing_ok=True)
+
+    def tidy(self, known: Collection[str]) -> None:
+        """Remove the files of owners that died before or after the catalog knew them."""
+        for path in self._directory.glob("*.owner"):
+            if path.stem not in known and _is_unlocked(path):
+                path.unlink(missing_ok=True)
+
+    def _register(self) -> None:
+        with self._catalog.transaction() as session:
+            row = OwnerRow(id=self.id, name=self.name, expires=self.clock() + self._lease.term, buried=False)
+            session.add(row)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._lease.beat):
+            try:
+                self.beat()
+            except Conflict as error:
+                _log.error("%s", error.message)
+                return
+            except StorageError as error:  # the lease is longer than many beats
+                _log.warning("the lease was not renewed this time: %s", error)
+
+    def _path(self, owner: str) -> Path:
+        return self._directory / f"{owner}.owner"
+
+    def _let_go(self) -> None:
+        self._path(self.id).unlink(missing_ok=True)
+        self._file.close()
+
+
+def _lock_new(directory: Path, path: Path) -> IO[bytes]:
+    with os_errors(f"cannot keep {path}"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        file = draft.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        draft.rename(path)  # it has its name when it is locked, not before
+    return file
+
+
+def _is_unlocked(path: Path) -> bool:
+    """Tell whether a process of this machine has died; one of another machine has no file here."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return path.exists()
+    return False
