@@ -65,7 +65,7 @@ def create(
         err.print(f"The snapshot's id is {ids[1]}.")  # who repeats the command needs it
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
         service = VolumeSnapshots(
-            pool=opened, archive=archive, mover=context.mover(), compression=compression
+            pool=opened, archive=archive, mover=context.mover(ctx), compression=compression
         )
         with _job(ctx, f"archiving {ids[0]}/{ids[1]}", json) as call:
             service.take_both(*ids, call, parent=_parent(service, *ids, parent, call))
@@ -194,7 +194,7 @@ def restore(
     """
     window = Range(only) if only else None
     with context.pool(ctx, pool) as opened, _archive(ctx, store) as archive:
-        service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover())
+        service = VolumeSnapshots(pool=opened, archive=archive, mover=context.mover(ctx))
         with _job(ctx, f"restoring to {target}", json) as call:
             what = VolumeId(volume), SnapshotId(snapshot), VolumeId(target), call
             if window is None:

@@ -13,10 +13,9 @@ from ..core.archive import Compression
 from ..core.config import Backend, Config, load_config
 from ..core.events import Observer, ignore
 from ..core.fence import Fence, open_fence
-from ..core.journal import Journal
 from ..core.metrics import PrometheusMetrics
-from ..core.mover import mover_host, state_directory
 from ..core.pool import Pool
+from ..core.service.fleet import open_mover
 from ..core.site import Site, pool_of, store_of
 from ..core.store import Store
 
@@ -83,7 +82,8 @@ def fence(ctx: typer.Context, host: str) -> Fence:
     return open_fence(backend.name, backend.driver, backend.options)
 
 
-def mover() -> Mover:
-    """Return what moves data on this machine."""
-    state = state_directory()
-    return Mover(host=mover_host(state), journal=Journal(state / "journal"))
+def mover(ctx: typer.Context) -> Mover:
+    """Return what moves data on this machine; it is ended with the command."""
+    made, end = open_mover(config(ctx))
+    ctx.call_on_close(end)
+    return made

@@ -177,7 +177,7 @@ def migrate(
         migration = VolumeMigration(
             source=source,
             target=target,
-            mover=context.mover(),
+            mover=context.mover(ctx),
             verify=verify,
             keep_limits=not drop_limits,
             drop_snapshots=drop_snapshots,
@@ -196,5 +196,5 @@ def sweep(
 ) -> None:
     """Remove what crashed commands of this machine left on a pool: clones, grants, half-filled volumes."""
     with context.pool(ctx, pool) as opened:
-        found = context.mover().sweep_pool(opened, dry_run=dry_run)
+        found = context.mover(ctx).sweep_pool(opened, dry_run=dry_run)
     show_rows([{"object": line} for line in found], as_json=json, empty="Nothing was left behind.")

@@ -39,7 +39,7 @@ def sweep(
     work = Sweep(
         pools=_openers(partial(context.pool, ctx), configured.pools),
         stores=_openers(partial(context.store, ctx), configured.stores),
-        mover=context.mover(),
+        mover=context.mover(ctx),
         seen=Seen(state_directory() / "swept"),
     )
     with job(ctx, "sweeping", json) as call:

@@ -30,6 +30,10 @@
     [default]
     store = "nightly"
 
+    [catalog]
+    url = "postgresql://bollard@db-1/bollard"
+    password = { env = "CATALOG_PASSWORD" }
+
 A `uuid` (a text, or several in a list) is what an orchestrator calls the pool, store or hypervisor; its
 commands may name it by that alone. Found at --config, else $BOLLARD_CONFIG, else the platform's
 configuration directory. Secrets belong into references ({env = …}, {file = …}); a file with a plain one
@@ -45,6 +49,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -60,7 +65,7 @@ _ENTRY_KEYS = {
     "hypervisors": {"driver", "options", "host", "uuid"},
     "fences": {"driver", "options"},
 }
-_TOP_KEYS = {*_ENTRY_KEYS, "default"}
+_TOP_KEYS = {*_ENTRY_KEYS, "default", "catalog"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,12 @@ class Backend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The parsed file; `path` is where it came from, for messages."""
+    """The parsed file.
+
+    Attributes:
+        path: where it came from, for messages.
+        catalog: where the fleet's records are, as `CatalogPlace` has it; None: this machine is alone.
+    """
 
     path: Path
     pools: Mapping[str, Backend]
@@ -93,6 +103,7 @@ class Config:
     hypervisors: Mapping[str, Backend] = field(default_factory=dict)
     default_store: str = ""
     default_pool: str = ""
+    catalog: Mapping[str, Any] | None = None
 
     def pool(self, name: str = "") -> Backend:
         """Return a pool by name or uuid, or the default (or only) one."""
@@ -143,6 +154,8 @@ def load_config(path: Path | None = None) -> Config:
     _check_keys(path, "", raw, _TOP_KEYS)
     default = _table(path, "default", raw)
     _check_keys(path, "default", default, {"pool", "store"})
+    catalog = _table(path, "catalog", raw)
+    _check_keys(path, "catalog", catalog, {"url", "password"})
     config = Config(
         path=path,
         pools=_backends(path, "pools", raw),
@@ -151,6 +164,7 @@ def load_config(path: Path | None = None) -> Config:
         hypervisors=_backends(path, "hypervisors", raw),
         default_store=_text(path, "default.store", default.get("store", "")),
         default_pool=_text(path, "default.pool", default.get("pool", "")),
+        catalog=catalog if "catalog" in raw else None,
     )
     _check_mode(config)
     return config
@@ -241,6 +255,12 @@ def _check_mode(config: Config) -> None:
                     f"{config.path}: {backend.name}.{key} is a plain secret in a file that others may read:"
                     f" use {{ env = … }} or {{ file = … }}, or chmod 600 {config.path}"
                 )
+    url, password = (config.catalog or {}).get("url"), (config.catalog or {}).get("password")
+    if isinstance(password, str) or (isinstance(url, str) and urlsplit(url).password):
+        raise InvalidArgument(
+            f"{config.path}: [catalog] has a plain password in a file that others may read:"
+            f" use password = {{ env = … }} or {{ file = … }}, or chmod 600 {config.path}"
+        )
 
 
 def _names_a_secret(key: str) -> bool:

@@ -18,12 +18,12 @@ from typing import Generic, Protocol, Self, TypeVar
 from ..transfer_objects.stores import DataStoreTO, PrimaryDataStoreTO
 from .access import Mover
 from .archive import Archive
+from .catalog import Catalog
 from .config import Backend, Config
 from .events import Observer, ignore
 from .hypervisors import open_hypervisor
-from .journal import Journal
-from .mover import mover_host, state_directory
 from .pool import Pool, open_pool
+from .service.fleet import open_catalog, open_mover
 from .spi import Call, Host, InvalidArgument, NotFound, StorageError
 from .store import Store, open_store
 from .travelled import check_travelled
@@ -71,7 +71,9 @@ class Site:
         self._pools = _Shelf[Pool]()
         self._stores = _Shelf[Store]()
         self._hypervisors = _Shelf[Hypervisor]()
+        self._catalogs = _Shelf[Catalog]()
         self._mover: Mover | None = None
+        self._end_mover: Callable[[], None] = lambda: None
         self._making_mover = threading.Lock()
 
     @classmethod
@@ -147,9 +149,12 @@ class Site:
         """Return this machine as what moves data; its identity is made on first use."""
         with self._making_mover:
             if self._mover is None:
-                state = state_directory()
-                self._mover = Mover(host=mover_host(state), journal=Journal(state / "journal"))
+                self._mover, self._end_mover = open_mover(self.config)
             return self._mover
+
+    def catalog(self) -> Catalog:
+        """Return the records: [catalog]'s, or this machine's own."""
+        return self._catalogs.get("", lambda: open_catalog(self.config))
 
     def hosts(self, call: Call | None = None) -> Iterator[SiteHost]:
         """Yield the hosts that all hypervisors reach now.
@@ -185,8 +190,11 @@ class Site:
 
     def close(self) -> None:
         """Close all that was opened; what is asked for afterwards is opened anew. Never raises."""
-        for shelf in (self._pools, self._stores, self._hypervisors):
+        for shelf in (self._pools, self._stores, self._hypervisors, self._catalogs):
             shelf.close()
+        with self._making_mover:
+            self._end_mover()
+            self._mover, self._end_mover = None, lambda: None
 
     def __enter__(self) -> Self:
         return self
