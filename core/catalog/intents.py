@@ -20,7 +20,6 @@ class OwnerRow(Base):
     Attributes:
         name: host and process, for people.
         expires: end of its lease, seconds since the epoch.
-        buried: somebody saw that it is dead; it never gets its lease back.
     """
 
     __tablename__ = "intent_owners"
@@ -28,7 +27,6 @@ class OwnerRow(Base):
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
     expires: Mapped[float] = mapped_column(Float)
-    buried: Mapped[bool] = mapped_column(default=False)
 
 
 class IntentRow(Base):
@@ -40,6 +38,7 @@ class IntentRow(Base):
         owner: who has it in hand; None: nobody.
         epoch: rises with each claim: who had it before cannot end it any more.
         began: seconds since the epoch.
+        began_by: name of who began it.
     """
 
     __tablename__ = "intents"
@@ -55,6 +54,7 @@ class IntentRow(Base):
     owner: Mapped[str | None] = mapped_column(_ID)
     epoch: Mapped[int] = mapped_column(default=1)
     began: Mapped[float] = mapped_column(Float)
+    began_by: Mapped[str] = mapped_column(String(255))
 
 
 class IntentLockRow(Base):

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import or_, select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
@@ -101,12 +101,13 @@ class CatalogJournal:
             owner=self.owner.id,
             epoch=1,
             began=self.owner.clock(),
+            began_by=self.owner.name,
         )
         with self.deciding(fields), self._catalog.transaction() as session:
             self.owner.check(session)
             session.add(row)
             session.flush()
-            return self._entry(row, self.owner.name)
+            return self._entry(row)
 
     def replace(self, entry: CatalogEntry, kind: str, **fields: str) -> None:
         """Turn an intent into another one, in one transaction.
@@ -128,19 +129,19 @@ class CatalogJournal:
 
     def abandoned(self) -> Iterator[CatalogEntry]:
         """Yield the entries that no living owner has in hand, oldest first; each is ours until released."""
-        names = self._bury_the_dead()
+        with self._catalog.transaction() as session:
+            self.owner.bury_the_dead(session)
         after: tuple[float, str] = (-1.0, "")
-        while page := self._page(names, after):
+        while page := self._page(after):
             for row in page:
-                entry = self._claim(row.id, names)
+                entry = self._claim(row.id)
                 if entry is not None:
                     yield entry
             after = (page[-1].began, page[-1].id)
-        self._bury_the_dead()  # again: those that have nothing left go
 
     def claim(self, entry: CatalogEntry) -> CatalogEntry | None:
         """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
-        return self._claim(entry.id, {}, name=entry.owner)
+        return self._claim(entry.id)
 
     @contextmanager
     def deciding(self, fields: Mapping[str, str]) -> Iterator[None]:
@@ -193,47 +194,29 @@ class CatalogJournal:
             raise Conflict("the intent is not this process's any more")
         return row
 
-    def _bury_the_dead(self) -> dict[str, str]:
-        """Return the names of owners that are dead and have left something."""
-        with self._catalog.transaction() as session:
-            self.owner.check(session)
-            owners = session.scalars(select(OwnerRow)).all()
-            self.owner.tidy({row.id for row in owners})
-            dead = [row for row in owners if self.owner.is_dead(row)]
-            names = {row.id: row.name for row in dead}
-            for row in dead:
-                self.owner.bury(session, row)
-            return names
-
-    def _page(self, dead: Collection[str], after: tuple[float, str]) -> list[IntentRow]:
-        began, last = after
-        later = or_(IntentRow.began > began, (IntentRow.began == began) & (IntentRow.id > last))
-        free = or_(IntentRow.owner.is_(None), IntentRow.owner.in_(dead))
-        chosen = select(IntentRow).where(free, later).order_by(IntentRow.began, IntentRow.id)
+    def _page(self, after: tuple[float, str]) -> list[IntentRow]:
+        place = tuple_(IntentRow.began, IntentRow.id)
+        free = select(IntentRow).where(IntentRow.owner.is_(None), place > after)
+        chosen = free.order_by(IntentRow.began, IntentRow.id)
         with self._catalog.transaction() as session:
             return list(session.scalars(chosen.limit(_PAGE)))
 
-    def _claim(self, intent: str, names: Mapping[str, str], *, name: str = "") -> CatalogEntry | None:
+    def _claim(self, intent: str) -> CatalogEntry | None:
         with self._catalog.transaction() as session:
             self.owner.check(session)
             row = session.get(IntentRow, intent)
-            if row is None:
+            if row is None or (row.owner is not None and self.owner.lives(session, row.owner)):
                 return None
-            if row.owner is not None:
-                holder = session.get(OwnerRow, row.owner)
-                if holder is not None and not self.owner.is_dead(holder):
-                    return None
-                name = names.get(row.owner, name)
             row.owner, row.epoch = self.owner.id, row.epoch + 1
             session.flush()
-            return self._entry(row, name or "a process that let go of it")
+            return self._entry(row)
 
-    def _entry(self, row: IntentRow, owner: str) -> CatalogEntry:
+    def _entry(self, row: IntentRow) -> CatalogEntry:
         return CatalogEntry(
             kind=row.kind,
             fields=json.loads(row.fields),
             began=row.began,
-            owner=owner,
+            owner=row.began_by,
             id=row.id,
             epoch=row.epoch,
             journal=self,
@@ -243,14 +226,8 @@ class CatalogJournal:
         with self._catalog.transaction() as session:
             self.owner.check(session)
             row = session.get(IntentLockRow, subject)
-            if row is not None:
-                owner = session.get(OwnerRow, row.owner)
-                if owner is not None and not self.owner.is_dead(owner):
-                    return False
-                session.delete(row)
-                session.flush()
-                if owner is not None:
-                    self.owner.bury(session, owner)
+            if row is not None and self.owner.lives(session, row.owner):
+                return False  # else it went with its owner
             session.add(IntentLockRow(subject=subject, owner=self.owner.id, holder=holder))
             return True
 

@@ -1,8 +1,9 @@
 """Who lives: each process of a fleet holds a lease in the catalog, and renews it.
 
-    expires           expires + grace
-    ──┤ renewed in time ... ├───────────────┤ dead: whoever wants what it held buries it first
-      the owner may act      nobody may act   a buried owner never acts again: its next step is `Conflict`
+    ── renewed in time ... ── expires ────────────── expires + grace ── dead: it is buried, and what it
+       the owner may act      nobody may act                           held is anybody's
+
+A buried owner never acts again: its row is gone, and its next step is `Conflict`.
 
 A process on the same machine need not wait for that: the owner locks a file for as long as it lives, and
 the kernel gives the lock back when it dies. Clocks of different machines may differ by less than the grace.
@@ -23,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
 from ..catalog.intents import IntentLockRow, IntentRow, OwnerRow
+from ..catalog.works import WorkRow
 from ..dataplane.os_errors import os_errors
 from ..spi import Conflict, StorageError
 
@@ -113,7 +115,7 @@ class Owner:
             Conflict: the lease is over; what was begun is ended by others.
         """
         row = session.get(OwnerRow, self.id)
-        if row is None or row.buried or row.expires <= self.clock():
+        if row is None or row.expires <= self.clock():
             raise Conflict("this process did not renew its lease in time, and others may have taken over")
         return row
 
@@ -121,28 +123,43 @@ class Owner:
         """Tell whether an owner can act no more; without asking him."""
         if row.id == self.id:
             return False
-        if row.buried or row.expires + self._lease.grace <= self.clock():
+        if row.expires + self._lease.grace <= self.clock():
             return True
         return _is_unlocked(self._path(row.id))
 
-    def bury(self, session: Session, row: OwnerRow) -> None:
-        """See to it that a dead owner never acts again; forget one that had nothing in hand."""
-        row.buried = True
-        session.flush()
-        session.execute(delete(IntentLockRow).where(IntentLockRow.owner == row.id))
-        if not session.scalar(select(exists().where(IntentRow.owner == row.id))):
-            session.delete(row)
-            self._path(row.id).unlink(missing_ok=True)
+    def lives(self, session: Session, owner: str) -> bool:
+        """Tell whether an owner may still act; one that is dead is buried."""
+        row = session.get(OwnerRow, owner)
+        if row is not None and self.is_dead(row):
+            self.bury(session, row)
+            return False
+        return row is not None
 
-    def tidy(self, known: Collection[str]) -> None:
+    def bury(self, session: Session, row: OwnerRow) -> None:
+        """See to it that a dead owner never acts again, and let anybody have what it had in hand."""
+        for held in (IntentRow, WorkRow):
+            session.execute(update(held).where(held.owner == row.id).values(owner=None))
+        session.execute(delete(IntentLockRow).where(IntentLockRow.owner == row.id))
+        session.delete(row)
+        session.flush()
+
+    def bury_the_dead(self, session: Session) -> None:
+        """Bury all that are dead; there is one row for each process that lives."""
+        self.check(session)
+        for row in session.scalars(select(OwnerRow)).all():
+            if self.is_dead(row):
+                self.bury(session, row)
+        self._tidy(set(session.scalars(select(OwnerRow.id))))
+
+    def _tidy(self, living: Collection[str]) -> None:
         """Remove the files of owners that died before or after the catalog knew them."""
         for path in self._directory.glob("*.owner"):
-            if path.stem not in known and _is_unlocked(path):
+            if path.stem not in living and _is_unlocked(path):
                 path.unlink(missing_ok=True)
 
     def _register(self) -> None:
         with self._catalog.transaction() as session:
-            row = OwnerRow(id=self.id, name=self.name, expires=self.clock() + self._lease.term, buried=False)
+            row = OwnerRow(id=self.id, name=self.name, expires=self.clock() + self._lease.term)
             session.add(row)
 
     def _run(self) -> None:
