@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Float, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .catalog import Base
+from .base import Base
 
 _ID = String(32)
 

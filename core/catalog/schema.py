@@ -34,6 +34,8 @@ TABLES = (
     ".catalog.transitions",
     ".catalog.snapshots",
     ".catalog.vm_snapshots",
+    ".catalog.intents",
+    ".catalog.works",
 )
 
 _UPGRADE = "stop all orchestrators of the older version, then run `bollard catalog upgrade`"

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import JSON, Float, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .catalog import Base
+from .base import Base
 
 
 class WorkRow(Base):
@@ -32,7 +32,7 @@ class WorkRow(Base):
     """
 
     __tablename__ = "works"
-    __table_args__ = (Index("works_began", "began", "kind", "object"), Index("works_owner", "owner"))
+    __table_args__ = (Index("works_owner", "owner", "began", "kind", "object"),)
 
     kind: Mapped[str] = mapped_column(String(32), primary_key=True)
     object: Mapped[str] = mapped_column(String(64), primary_key=True)

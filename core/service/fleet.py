@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from ...transfer_objects.secret import Secret
 from ..access import Mover
 from ..catalog import Catalog
+from ..catalog.place import default_url
 from ..config import Config
 from ..journal import Journal
 from ..mover import mover_host, state_directory
@@ -38,9 +39,7 @@ def catalog_url(config: Config) -> Secret:
         InvalidArgument: [catalog] names no database, or a reference of it leads nowhere.
     """
     if config.catalog is None:
-        directory = state_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Secret(f"sqlite:///{directory / 'catalog.db'}")
+        return Secret(default_url())
     place = parse_options(CatalogPlace, config.catalog)
     try:
         url = make_url(place.url.reveal())

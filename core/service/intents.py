@@ -170,7 +170,7 @@ class CatalogJournal:
             .where(IntentRow.subject == _subject(entry.fields), IntentRow.id != entry.id)
             .where(IntentRow.kind.in_(kinds))
         )
-        with self._catalog.transaction() as session:
+        with self._catalog.reading() as session:
             return any(not self.owner.is_dead(row) for row in session.scalars(chosen))
 
     def drop(self, entry: CatalogEntry) -> None:
@@ -198,7 +198,7 @@ class CatalogJournal:
         place = tuple_(IntentRow.began, IntentRow.id)
         free = select(IntentRow).where(IntentRow.owner.is_(None), place > after)
         chosen = free.order_by(IntentRow.began, IntentRow.id)
-        with self._catalog.transaction() as session:
+        with self._catalog.reading() as session:
             return list(session.scalars(chosen.limit(_PAGE)))
 
     def _claim(self, intent: str) -> CatalogEntry | None:

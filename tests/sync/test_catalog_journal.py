@@ -65,13 +65,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def catalog(catalog_url) -> Iterator[Catalog]:
-    """The catalog of the fleet."""
-    with closing(Catalog(catalog_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def machine(catalog, tmp_path, clock) -> Iterator[Callable[[str], CatalogJournal]]:
     """A function that opens the journal of another process, on the machine of that name."""
     with ExitStack() as stack:
@@ -307,6 +300,8 @@ for entry in journal.abandoned():
 print(json.dumps(got), flush=True)
 journal.close()
 """
+
+pytest_plugins = ["catalog_fixture"]
 
 
 def test_two_processes_share_what_was_left(catalog_url, catalog, machine, tmp_path):

@@ -14,6 +14,8 @@ from bollard.core.service.intents import CatalogJournal
 from bollard.core.site import Site
 from bollard.core.spi import InvalidArgument
 
+pytest_plugins = ["catalog_fixture"]
+
 PASSWORD = "corr3ct/horse+battery"
 
 
