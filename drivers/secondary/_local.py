@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...core.spi import Call, Unavailable
 from ._folder import Entry, Status
+from ._writeback import Writeback
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,6 +30,7 @@ class LocalFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._writeback = Writeback(fd)
 
     def read(self, size: int, offset: int) -> bytes:
         """Read from an offset."""
@@ -36,7 +38,9 @@ class LocalFile:
 
     def write(self, data: memoryview) -> int:
         """Append."""
-        return os.write(self._fd, data)
+        count = os.write(self._fd, data)
+        self._writeback.wrote(count)
+        return count
 
     def sync(self) -> None:
         """Make it durable."""
