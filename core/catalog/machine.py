@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from ..spi.errors import Conflict
 
@@ -71,6 +71,10 @@ class StateMachine(Generic[State, Event]):
             return self.moves[state, event]
         except KeyError as error:
             raise IllegalTransition(self.name, state, event, who) from error
+
+    def called(self, name: str) -> Self:
+        """Return the same machine under another name, for another kind of object."""
+        return type(self)(name, self.initial, self.moves, self.transient)
 
     def state(self, text: str) -> State:
         """Return the state of that name; a record may hold it as text."""

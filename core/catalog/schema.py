@@ -32,6 +32,9 @@ from .engines import READING, is_postgresql
 # Modules of `bollard.core` with tables; a test finds those that are missing here.
 TABLES = (
     ".catalog.transitions",
+    ".catalog.volumes",
+    ".catalog.places",
+    ".catalog.holds",
     ".catalog.snapshots",
     ".catalog.vm_snapshots",
     ".catalog.intents",

@@ -20,7 +20,6 @@ from sqlalchemy.orm import Mapped, MappedAsDataclass, Session, mapped_column
 from ...transfer_objects.enums import DataStoreRole
 from ..spi.errors import NotFound
 from .base import BIG, Base, stored
-from .machine import StateMachine
 from .object_states import OBJECTS, ObjectEvent, ObjectState
 from .snapshot_states import SNAPSHOTS, SnapshotEvent, SnapshotState
 from .transitions import move
@@ -42,7 +41,7 @@ __all__ = [
 # The bytes of a snapshot on one store live as any object on a store does.
 RefState = ObjectState
 RefEvent = ObjectEvent
-REFS = StateMachine("snapshot_ref", ObjectState.ALLOCATED, OBJECTS.moves, OBJECTS.transient)
+REFS = OBJECTS.called("snapshot_ref")
 
 
 class Reason(StrEnum):
@@ -72,6 +71,7 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
 
     __tablename__ = "volume_snapshots"
     __table_args__ = (
+        Index("volume_snapshots_state", "state", "id"),
         # Two processes that begin at the same moment: one of them must not.
         Index(
             "volume_snapshots_one_creating",
@@ -112,6 +112,10 @@ class Ref(MappedAsDataclass, Base, kw_only=True):
     """
 
     __tablename__ = "snapshot_refs"
+    __table_args__ = (
+        Index("snapshot_refs_state", "state", "id"),
+        Index("snapshot_refs_store", "store", "path"),  # whose is this file?
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True, init=False)
     snapshot: Mapped[str] = mapped_column(ForeignKey("volume_snapshots.id"), index=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, String
+from sqlalchemy import JSON, Double, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
@@ -34,6 +34,7 @@ class VmSnapshotRow(Base):
     """
 
     __tablename__ = "vm_snapshot"
+    __table_args__ = (Index("vm_snapshot_state", "state", "vm"),)
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(_ID, unique=True)
