@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, MappedAsDataclass, mapped_column
 from .base import BIG, Base, stored
 from .machine import StateMachine
 from .transitions import move
+from .unfinished import unfinished_index
 
 _ID = String(64)
 
@@ -73,7 +74,7 @@ class Grant(MappedAsDataclass, Base, kw_only=True):
     __table_args__ = (
         UniqueConstraint("volume", "host", name="grants_one_per_host"),
         Index("grants_host", "host", "id"),
-        Index("grants_state", "state", "id"),
+        unfinished_index("grants", GRANTS.transient, "id"),
     )
 
     id: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True, init=False)
@@ -103,7 +104,7 @@ class Introduction(MappedAsDataclass, Base, kw_only=True):
     __table_args__ = (
         UniqueConstraint("volume", "host", name="introductions_one_per_host"),
         Index("introductions_host", "host", "id"),
-        Index("introductions_state", "state", "id"),
+        unfinished_index("introductions", INTRODUCTIONS.transient, "id"),
     )
 
     id: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True, init=False)

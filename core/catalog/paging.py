@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from ..spi.errors import NotFound
 from .base import Base
 from .machine import StateMachine
+from .unfinished import under_way
 
 Record = TypeVar("Record", bound=Base)
 
@@ -73,8 +74,8 @@ def unfinished(
     limit: int = PAGE,
 ) -> Page[Record]:
     """Return the records with a task under way or left by a dead process: what a sync has to look at."""
-    state: ColumnElement[Any] = kind.__table__.c.state
-    return page(session, kind, state.in_(sorted(machine.transient)), *where, after=after, limit=limit)
+    transient = under_way(kind.__table__.c.state, machine.transient)
+    return page(session, kind, transient, *where, after=after, limit=limit)
 
 
 def each(pages: Callable[[Any], Page[Record]]) -> Iterator[Record]:

@@ -23,6 +23,7 @@ from .base import BIG, Base, stored
 from .object_states import OBJECTS, ObjectEvent, ObjectState
 from .snapshot_states import SNAPSHOTS, SnapshotEvent, SnapshotState
 from .transitions import move
+from .unfinished import unfinished_index
 
 __all__ = [
     "REFS",
@@ -71,7 +72,8 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
 
     __tablename__ = "volume_snapshots"
     __table_args__ = (
-        Index("volume_snapshots_state", "state", "id"),
+        Index("volume_snapshots_volume", "volume", "id"),
+        unfinished_index("volume_snapshots", SNAPSHOTS.transient, "id"),
         # Two processes that begin at the same moment: one of them must not.
         Index(
             "volume_snapshots_one_creating",
@@ -83,7 +85,7 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    volume: Mapped[str] = mapped_column(index=True)
+    volume: Mapped[str]
     created: Mapped[str]
     state: Mapped[SnapshotState] = mapped_column(stored(SnapshotState), default=SnapshotState.CREATING)
     size: Mapped[int] = mapped_column(BIG, default=0)
@@ -113,7 +115,7 @@ class Ref(MappedAsDataclass, Base, kw_only=True):
 
     __tablename__ = "snapshot_refs"
     __table_args__ = (
-        Index("snapshot_refs_state", "state", "id"),
+        unfinished_index("snapshot_refs", REFS.transient, "id"),
         Index("snapshot_refs_store", "store", "path"),  # whose is this file?
     )
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, String
+from sqlalchemy import JSON, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
+from .unfinished import unfinished_index
+from .vm_snapshot_states import UNFINISHED
 
 _ID = String(64)
 
@@ -22,7 +24,7 @@ class VmSnapshotRow(Base):
 
     Attributes:
         number: counts all snapshots: oldest first.
-        state: see `core.vm_snapshots.states`.
+        state: see `vm_snapshot_states`.
         memory: whether it holds the VM's memory, too.
         strategy: who made it and takes it away, by name.
         offering: the VM's service offering at that time; a revert with memory brings it back.
@@ -34,7 +36,7 @@ class VmSnapshotRow(Base):
     """
 
     __tablename__ = "vm_snapshot"
-    __table_args__ = (Index("vm_snapshot_state", "state", "vm"),)
+    __table_args__ = (unfinished_index("vm_snapshot", UNFINISHED, "vm"),)
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(_ID, unique=True)

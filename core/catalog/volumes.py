@@ -18,6 +18,7 @@ from ...transfer_objects.enums import DataStoreRole
 from .base import BIG, Base, stored
 from .object_states import OBJECTS, ObjectEvent, ObjectState
 from .transitions import move
+from .unfinished import unfinished_index
 from .volume_states import VOLUMES, VolumeEvent, VolumeState
 
 # A template lives as its bytes do; its history is its own.
@@ -54,7 +55,7 @@ class VolumeRecord(MappedAsDataclass, Base, kw_only=True):
     __table_args__ = (
         Index("volumes_pool", "pool", "id"),
         Index("volumes_vm", "vm", "id"),
-        Index("volumes_state", "state", "id"),
+        unfinished_index("volumes", VOLUMES.transient, "id"),
     )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
@@ -88,7 +89,7 @@ class TemplateRecord(MappedAsDataclass, Base, kw_only=True):
     """
 
     __tablename__ = "templates"
-    __table_args__ = (Index("templates_state", "state", "id"),)
+    __table_args__ = (unfinished_index("templates", TEMPLATES.transient, "id"),)
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     created: Mapped[str] = mapped_column(String(40))
@@ -119,7 +120,7 @@ class ObjectRef(MappedAsDataclass, Base, kw_only=True):
     __table_args__ = (
         UniqueConstraint("kind", "object", "store", name="object_refs_one_per_store"),
         Index("object_refs_store", "store", "path"),
-        Index("object_refs_state", "state", "id"),
+        unfinished_index("object_refs", OBJECTS.transient, "id"),
     )
 
     id: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True, init=False)

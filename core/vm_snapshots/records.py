@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from ...transfer_objects.ids import VmId, VmSnapshotId, VolumeId
 from ..catalog import Catalog
 from ..catalog.transitions import transit
+from ..catalog.unfinished import under_way
 from ..catalog.vm_snapshots import VmSnapshotMemberRow, VmSnapshotRow
 from ..spi import FileLocation, NotFound
 from .members import Member, MemberKind
-from .states import ACTIVE, VM_SNAPSHOTS, Event, State
+from .states import UNFINISHED, VM_SNAPSHOTS, Event, State
 from .tree import Node, Tree
 
 
@@ -98,9 +99,10 @@ class Records:
 
     def unfinished(self) -> list[VmId]:
         """Return the VMs with a task that is under way or was left by a dead process."""
-        active = select(VmSnapshotRow.vm).where(VmSnapshotRow.state.in_({*ACTIVE, State.HIDDEN})).distinct()
+        left = under_way(VmSnapshotRow.__table__.c.state, UNFINISHED)
+        vms = select(VmSnapshotRow.vm).where(left).distinct().order_by(VmSnapshotRow.vm)
         with self._catalog.transaction() as session:
-            return [VmId(vm) for vm in session.scalars(active)]
+            return [VmId(vm) for vm in session.scalars(vms)]
 
     # -- steps ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,20 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _WIDER = (("volume_snapshots", "size"), ("snapshot_refs", "size"), ("snapshot_refs", "physical_size"))
 
 
+_OBJECTS = ("Copying", "Creating", "Destroying", "Migrating")
+_VOLUMES = (
+    "Attaching",
+    "Copying",
+    "Creating",
+    "Detaching",
+    "Expunging",
+    "Migrating",
+    "Resizing",
+    "RevertSnapshotting",
+    "Snapshotting",
+)
+
+
 def upgrade() -> None:
     """Add the tables and indexes, widen the columns."""
     _transitions()
@@ -22,10 +36,12 @@ def upgrade() -> None:
     _object_refs()
     _holds("grants")
     _holds("introductions", sa.Column("path", sa.Text(), nullable=False))
-    op.create_index("volume_snapshots_state", "volume_snapshots", ["state", "id"])
-    op.create_index("snapshot_refs_state", "snapshot_refs", ["state", "id"])
+    op.drop_index("ix_volume_snapshots_volume", "volume_snapshots")
+    op.create_index("volume_snapshots_volume", "volume_snapshots", ["volume", "id"])  # pages are by id
+    _unfinished("volume_snapshots", "BackingUp", "Copying", "Creating", "Destroying")
+    _unfinished("snapshot_refs", *_OBJECTS)
     op.create_index("snapshot_refs_store", "snapshot_refs", ["store", "path"])
-    op.create_index("vm_snapshot_state", "vm_snapshot", ["state", "vm"])
+    _unfinished("vm_snapshot", "Allocated", "Creating", "Expunging", "Hidden", "Reverting", column="vm")
     if op.get_context().dialect.name == "postgresql":
         for table, column in _WIDER:
             op.alter_column(table, column, type_=sa.BigInteger())
@@ -64,8 +80,9 @@ def _volumes() -> None:
         sa.Column("parent_template", sa.String(64)),
         sa.Column("error", sa.Text(), nullable=False),
     )
-    for column in ("pool", "vm", "state"):
+    for column in ("pool", "vm"):
         op.create_index(f"volumes_{column}", "volumes", [column, "id"])
+    _unfinished("volumes", *_VOLUMES)
 
 
 def _templates() -> None:
@@ -77,7 +94,7 @@ def _templates() -> None:
         *_texts(format=16, checksum=140),
         sa.Column("error", sa.Text(), nullable=False),
     )
-    op.create_index("templates_state", "templates", ["state", "id"])
+    _unfinished("templates", *_OBJECTS)
 
 
 def _object_refs() -> None:
@@ -90,7 +107,7 @@ def _object_refs() -> None:
         sa.UniqueConstraint("kind", "object", "store", name="object_refs_one_per_store"),
     )
     op.create_index("object_refs_store", "object_refs", ["store", "path"])
-    op.create_index("object_refs_state", "object_refs", ["state", "id"])
+    _unfinished("object_refs", *_OBJECTS)
 
 
 def _holds(table: str, *own: sa.Column[str]) -> None:
@@ -102,7 +119,12 @@ def _holds(table: str, *own: sa.Column[str]) -> None:
         sa.UniqueConstraint("volume", "host", name=f"{table}_one_per_host"),
     )
     op.create_index(f"{table}_host", table, ["host", "id"])
-    op.create_index(f"{table}_state", table, ["state", "id"])
+    _unfinished(table, "Releasing", "Requested")
+
+
+def _unfinished(table: str, *states: str, column: str = "id") -> None:
+    where = sa.text(f"state IN ({', '.join(repr(state) for state in states)})")
+    op.create_index(f"{table}_unfinished", table, [column], sqlite_where=where, postgresql_where=where)
 
 
 def _id() -> sa.Column[str]:
