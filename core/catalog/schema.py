@@ -39,6 +39,7 @@ TABLES = (
     ".catalog.vm_snapshots",
     ".catalog.intents",
     ".catalog.works",
+    ".jobs.table",
 )
 
 _UPGRADE = "stop all orchestrators of the older version, then run `bollard catalog upgrade`"

@@ -16,12 +16,12 @@ from .limits import JobLimits
 from .orders import Order, Orders
 from .retry import RetryPolicy
 from .run import Run
-from .states import JOB_MOVES, JobEvent, JobState
+from .states import JOB, JobEvent, JobState
 from .table import Job
 from .worker import Handler, Worker
 
 __all__ = [
-    "JOB_MOVES",
+    "JOB",
     "Beat",
     "Claim",
     "Claims",

@@ -6,8 +6,8 @@
                                                              │
     a worker that slept for too long says something <── refused: its epoch is old
 
-One transaction per step. Claims take turns over all processes, since a limit that two of them look at
-at the same moment would be kept by neither.
+One transaction per step. Claims take turns over all processes (`Catalog.transaction`), since a limit that two
+of them look at at the same moment would be kept by neither; all else locks only its own job.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
@@ -26,9 +26,6 @@ from .limits import JobLimits, Lane, Running, in_order
 from .retry import RetryPolicy
 from .states import HELD, JobEvent, JobState
 from .table import Job
-
-# Any number will do as long as nobody else of the database uses it: "jobs" in ASCII.
-_ADVISORY_LOCK = 0x6A6F6273
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +77,10 @@ class Claims:
             kinds: what the worker can do.
         """
         with self._catalog.transaction() as session:
-            _take_turns(session)
             job = self._orphan(session, kinds) or self._next(session, kinds)
             if job is None:
                 return None
-            job.take(JobEvent.CLAIMED if job.state is JobState.QUEUED else JobEvent.TAKEN_OVER)
+            job.take(JobEvent.CLAIMED if job.state is JobState.QUEUED else JobEvent.TAKEN_OVER, owner)
             job.attempts += 1
             job.epoch += 1
             job.owner = owner
@@ -127,7 +123,7 @@ class Claims:
         Raises:
             Conflict: another worker has the job by now; whatever this one does must end.
         """
-        with self._catalog.transaction() as session:
+        with self._catalog.transaction(scope=f"job:{claim.job.id}") as session:
             job = _mine(session, claim)
             job.lease_until = self._clock() + self.lease
             _note(job, beat)
@@ -135,7 +131,7 @@ class Claims:
 
     def succeed(self, claim: Claim, beat: Beat, result: Mapping[str, Any]) -> None:
         """Record that the job is done. Raises `Conflict` if another worker has it."""
-        with self._catalog.transaction() as session:
+        with self._catalog.transaction(scope=f"job:{claim.job.id}") as session:
             job = _mine(session, claim)
             _note(job, beat)
             self._end(job, JobEvent.SUCCEEDED, result=result)
@@ -146,7 +142,7 @@ class Claims:
         Raises:
             Conflict: another worker has it.
         """
-        with self._catalog.transaction() as session:
+        with self._catalog.transaction(scope=f"job:{claim.job.id}") as session:
             job = _mine(session, claim)
             _note(job, beat)
             wait = self._retry.wait(error, job.attempts)
@@ -155,7 +151,7 @@ class Claims:
             elif wait is None:
                 self._end(job, JobEvent.FAILED, error=error)
             else:
-                job.take(JobEvent.RETRY)
+                job.take(JobEvent.RETRY, f"{error.code}: {error.message}")
                 job.error, job.not_before = error.to_json(), self._clock() + wait
                 _let_go(job)
             return job.state
@@ -166,7 +162,7 @@ class Claims:
         Raises:
             Conflict: another worker has it.
         """
-        with self._catalog.transaction() as session:
+        with self._catalog.transaction(scope=f"job:{claim.job.id}") as session:
             job = _mine(session, claim)
             if job.state is JobState.CANCELLING:
                 self._end(job, JobEvent.CANCELLED)
@@ -183,17 +179,11 @@ class Claims:
         result: Mapping[str, Any] | None = None,
         error: StorageError | None = None,
     ) -> None:
-        job.take(event)
+        job.take(event, "" if error is None else f"{error.code}: {error.message}")
         job.result = None if result is None else dict(result)
         job.error = None if error is None else error.to_json()
         job.ended = self._clock()
         _let_go(job)
-
-
-def _take_turns(session: Session) -> None:
-    """Let no other process claim until this transaction ends; SQLite has one writer anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
 
 
 def _running(session: Session) -> list[Running]:

@@ -74,11 +74,12 @@ class Orders:
             Conflict: the key belongs to another order.
         """
         try:
-            with self._catalog.transaction() as session:
+            # Orders of different tenants do not meet, and claims see an order when it is committed.
+            with self._catalog.transaction(scope=f"orders:{order.tenant}") as session:
                 job = self._known(session, order) or self._put(session, order)
         except Conflict:
             # Two with the same key at the same moment: the database let one of them through.
-            with self._catalog.transaction() as session:
+            with self._catalog.reading() as session:
                 known = self._known(session, order)
             if known is None:
                 raise
@@ -115,7 +116,7 @@ class Orders:
 
     def get(self, job: str) -> Job:
         """Return a job as it is now, or raise `NotFound`."""
-        with self._catalog.transaction() as session:
+        with self._catalog.reading() as session:
             return job_of(session, job)
 
     def page(
@@ -138,16 +139,16 @@ class Orders:
             chosen = chosen.where(Job.state == state)
         if tenant is not None:
             chosen = chosen.where(Job.tenant == tenant)
-        with self._catalog.transaction() as session:
+        with self._catalog.reading() as session:
             return session.scalars(chosen.order_by(Job.number).limit(limit)).all()
 
     def counts(self) -> Mapping[JobState, int]:
         """Return how many jobs there are in each state."""
-        with self._catalog.transaction() as session:
+        with self._catalog.reading() as session:
             rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
             return dict.fromkeys(JobState, 0) | {row[0]: row[1] for row in rows}
 
-    def cancel(self, job: str) -> Job:
+    def cancel(self, job: str, *, reason: str = "") -> Job:
         """Ask for a job to end: at once if it waits, else as soon as its driver looks. Repeatable.
 
         A job that is over stays what it is.
@@ -155,12 +156,12 @@ class Orders:
         Raises:
             NotFound: there is no such job.
         """
-        with self._catalog.transaction() as session:
+        with self._catalog.transaction(scope=f"job:{job}") as session:
             found = job_of(session, job, lock=True)
             if found.state is JobState.QUEUED:
                 found.ended = self._clock()
             if not found.state.over:
-                found.take(JobEvent.CANCEL_REQUESTED)
+                found.take(JobEvent.CANCEL_REQUESTED, reason)
         self._wake()
         return found
 

@@ -14,8 +14,9 @@ takes it over and does it again; every operation can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
+
+from ..catalog.machine import StateMachine
 
 
 class JobState(StrEnum):
@@ -53,7 +54,7 @@ _OVER = frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED})
 # A worker has these, or had: its lease tells.
 HELD = frozenset({_S.RUNNING, _S.CANCELLING})
 
-JOB_MOVES: Mapping[tuple[JobState, JobEvent], JobState] = {
+_MOVES = {
     (_S.QUEUED, _E.CLAIMED): _S.RUNNING,
     (_S.QUEUED, _E.CANCEL_REQUESTED): _S.CANCELLED,
     (_S.RUNNING, _E.TAKEN_OVER): _S.RUNNING,
@@ -68,3 +69,5 @@ JOB_MOVES: Mapping[tuple[JobState, JobEvent], JobState] = {
     (_S.CANCELLING, _E.FAILED): _S.FAILED,
     (_S.CANCELLING, _E.CANCELLED): _S.CANCELLED,
 }
+
+JOB = StateMachine("job", _S.QUEUED, _MOVES, transient=HELD)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, String, select
+from sqlalchemy import JSON, Double, Index, String, select
 from sqlalchemy.orm import Mapped, MappedAsDataclass, Session, mapped_column
 
-from ..catalog import Base
-from ..spi.errors import Conflict, NotFound
-from .states import JOB_MOVES, JobEvent, JobState
+from ..catalog.base import BIG, Base, stored
+from ..catalog.transitions import move
+from ..spi.errors import NotFound
+from .states import JOB, JobEvent, JobState
 
 _ID = String(64)
-# SQLite counts rows by itself in a column of this very type only.
-_COUNTER = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Job(MappedAsDataclass, Base, kw_only=True):
@@ -51,11 +50,11 @@ class Job(MappedAsDataclass, Base, kw_only=True):
         Index("jobs_idempotency", "tenant", "idempotency_key", unique=True),
     )
 
-    number: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True, init=False)
+    number: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True, init=False)
     id: Mapped[str] = mapped_column(_ID, unique=True)
     kind: Mapped[str] = mapped_column(_ID)
     arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
-    created: Mapped[float]
+    created: Mapped[float] = mapped_column(Double)
     request_id: Mapped[str] = mapped_column(_ID)
     tenant: Mapped[str] = mapped_column(_ID, default="")
     host: Mapped[str] = mapped_column(String(255), default="")
@@ -63,29 +62,23 @@ class Job(MappedAsDataclass, Base, kw_only=True):
     priority: Mapped[int] = mapped_column(default=0)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), default=None)
     fingerprint: Mapped[str] = mapped_column(_ID, default="")
-    state: Mapped[JobState] = mapped_column(
-        Enum(JobState, native_enum=False, length=16, values_callable=lambda kind: [m.value for m in kind]),
-        default=JobState.QUEUED,
-    )
-    done: Mapped[int] = mapped_column(BigInteger, default=0)
-    total: Mapped[int] = mapped_column(BigInteger, default=0)
+    state: Mapped[JobState] = mapped_column(stored(JobState), default=JobState.QUEUED)
+    done: Mapped[int] = mapped_column(BIG, default=0)
+    total: Mapped[int] = mapped_column(BIG, default=0)
     text: Mapped[str] = mapped_column(String(255), default="")
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     attempts: Mapped[int] = mapped_column(default=0)
     epoch: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str] = mapped_column(_ID, default="")
-    lease_until: Mapped[float] = mapped_column(default=0.0)
-    not_before: Mapped[float] = mapped_column(default=0.0)
-    started: Mapped[float] = mapped_column(default=0.0)
-    ended: Mapped[float] = mapped_column(default=0.0)
+    lease_until: Mapped[float] = mapped_column(Double, default=0.0)
+    not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    started: Mapped[float] = mapped_column(Double, default=0.0)
+    ended: Mapped[float] = mapped_column(Double, default=0.0)
 
-    def take(self, event: JobEvent) -> None:
-        """Move on; raises `Conflict` where the event does not fit."""
-        try:
-            self.state = JOB_MOVES[self.state, event]
-        except KeyError as error:
-            raise Conflict(f"job {self.id} is {self.state}: {event} does not fit") from error
+    def take(self, event: JobEvent, reason: str = "") -> None:
+        """Move on, which is recorded with its reason; raises `IllegalTransition` where it does not fit."""
+        move(self, JOB, event, reason)
 
 
 def job_of(session: Session, job: str, *, lock: bool = False) -> Job:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from bollard.core.catalog import Catalog
 from bollard.core.jobs import Claims, JobLimits, Orders, RetryPolicy
 
 
@@ -19,14 +16,6 @@ class Clock:
     def __call__(self) -> float:
         """Tell the time."""
         return self.now
-
-
-@pytest.fixture
-def catalog(tmp_path) -> Iterator[Catalog]:
-    """An empty catalog."""
-    opened = Catalog(f"sqlite:///{tmp_path}/catalog.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from bollard.core.jobs import Beat, JobLimits, JobState, Order, RetryPolicy
 from bollard.core.jobs.limits import Lane, Running, in_order
 from bollard.core.spi import Busy, Conflict, InvalidArgument, NotFound, Outcome, OutOfCapacity, Unavailable
 
+pytest_plugins = ["catalog_fixture"]
+
 KINDS = ["copy"]
 
 

@@ -9,6 +9,8 @@ import pytest
 from bollard.core.jobs import Claims, JobState, Order, Orders, RetryPolicy, Worker
 from bollard.core.spi import Busy, OutOfCapacity
 
+pytest_plugins = ["catalog_fixture"]
+
 SOON = 20.0
 
 
