@@ -99,12 +99,21 @@ INCREMENTAL_SNAPSHOT = Setting(
 # QEMU opens every file of a chain: libvirt refuses chains of more than 200.
 DELTA_MAX = Setting("snapshot.delta.max", 16, minimum=1, maximum=200)
 BACKUP_TO_SECONDARY = Setting("snapshot.backup.to.secondary", default=True, scopes=frozenset({Scope.ZONE}))
+BACKUP_RETRY = Setting("backup.retry", 3, maximum=1000)  # after the first attempt
+BACKUP_RETRY_INTERVAL = Setting("backup.retry.interval", 300, maximum=7 * 86400)  # seconds
+# CloudStack's limit per host was found not to work (#1897); here a pool has one as well.
+SNAPSHOTS_PER_HOST = Setting("concurrent.snapshots.threshold.perhost", 2, minimum=1, maximum=1000)
+SNAPSHOTS_PER_POOL = Setting("concurrent.snapshots.threshold.perpool", 8, minimum=1, maximum=1000)
 VM_SNAPSHOT_MAX = Setting("vmsnapshot.max", 10, minimum=1, maximum=1000)
 
 SETTINGS: Mapping[str, Setting[bool] | Setting[int]] = {
     INCREMENTAL_SNAPSHOT.name: INCREMENTAL_SNAPSHOT,
     DELTA_MAX.name: DELTA_MAX,
     BACKUP_TO_SECONDARY.name: BACKUP_TO_SECONDARY,
+    BACKUP_RETRY.name: BACKUP_RETRY,
+    BACKUP_RETRY_INTERVAL.name: BACKUP_RETRY_INTERVAL,
+    SNAPSHOTS_PER_HOST.name: SNAPSHOTS_PER_HOST,
+    SNAPSHOTS_PER_POOL.name: SNAPSHOTS_PER_POOL,
     VM_SNAPSHOT_MAX.name: VM_SNAPSHOT_MAX,
 }
 

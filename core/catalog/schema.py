@@ -40,6 +40,7 @@ TABLES = (
     ".catalog.intents",
     ".catalog.works",
     ".jobs.table",
+    ".service.snapshots_tables",
 )
 
 _UPGRADE = "stop all orchestrators of the older version, then run `bollard catalog upgrade`"

@@ -1,0 +1,41 @@
+"""One at a time on a snapshot, among all processes that share a journal; a dead one's claim is void at once.
+
+The journal's entry is the claim: locked as long as its owner lives. What is under way stands in the catalog,
+so an entry that its owner left says nothing that anybody needs, and goes with the next sync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..journal import Journal
+from ..spi import Busy
+
+CLAIM = "service.claim"
+
+
+@contextmanager
+def claimed(journal: Journal, what: str, subject: str) -> Iterator[None]:
+    """Hold an object, such as a "snapshot" or "volume", or refuse.
+
+    Raises:
+        Busy: somebody living works on it; nothing was begun.
+    """
+    entry = journal.begin(CLAIM, what=what, subject=subject)
+    try:
+        with journal.deciding(entry.fields):
+            if journal.others_hold(entry, {CLAIM}):
+                raise Busy(f"somebody works on {what} {subject} now")
+        yield
+    finally:
+        entry.done()
+
+
+def drop_void_claims(journal: Journal) -> None:
+    """Remove the claims of the dead."""
+    for entry in journal.abandoned():
+        if entry.kind == CLAIM:
+            entry.done()
+        else:
+            entry.release()

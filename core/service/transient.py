@@ -1,0 +1,167 @@
+"""After a restart: what became of the snapshots of a dead process, decided by asking pool and archive.
+
+    Allocated    nothing was begun ───────────────────────────────> no row
+    Creating     the pool has it ─────────────────────────────────> CreatedOnPrimary, its backup due
+                 it has not ──────────────────────────────────────> Error, nothing left
+    BackingUp    the copy is whole: read back, primary removed ───> BackedUp
+                 it is not: removed ──────────────────────────────> CreatedOnPrimary, its backup due
+    Destroying   goes on ─────────────────────────────────────────> Destroyed
+    at rest      a copy that is to go goes
+
+All of a volume, oldest first. What somebody living works on is left to him; a backend that does not answer
+keeps its snapshot as it is, until the next sync. A guest that may stand frozen is thawed first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from sqlalchemy import or_, select
+
+from ...transfer_objects.ids import SnapshotId, VmId, VolumeId
+from ..catalog.snapshots import Ref, RefState, SnapshotRecord, SnapshotState
+from ..spi import Busy, Call, GuestState, NotFound, Snapshot, StorageError, VmState
+from ..steps import step
+from ..vm_snapshots.families import family_of
+from ..vm_snapshots.quiesce import guest_state, thaw
+from .from_snapshot_sync import Ended, settle_uses
+from .snapshots import remove_everywhere, remove_remains
+from .snapshots_backup import Backup
+from .snapshots_claims import claimed, drop_void_claims
+from .snapshots_context import Context
+from .snapshots_create import release_all, undo_cut
+from .snapshots_records import Found, Records
+from .snapshots_tables import SnapshotOrder, SnapshotUse
+
+_log = logging.getLogger("bollard.service")
+_S = SnapshotState
+_TRANSIENT = (_S.ALLOCATED, _S.CREATING, _S.BACKING_UP, _S.DESTROYING)
+_HALF = (RefState.CREATING, RefState.DESTROYING)
+
+
+def unfinished(ctx: Context, *, after: str = "", limit: int = 1000) -> list[VolumeId]:
+    """Return a page of the volumes with something to sync, by id; costs what is transient, no more."""
+    states = select(SnapshotRecord.volume).join(SnapshotOrder).where(SnapshotRecord.state.in_(_TRANSIENT))
+    halves = select(Ref.volume).join(SnapshotOrder, SnapshotOrder.snapshot == Ref.snapshot)
+    halves = halves.where(Ref.state.in_(_HALF))
+    used = select(SnapshotOrder.volume).join(SnapshotUse, SnapshotUse.snapshot == SnapshotOrder.snapshot)
+    used = used.where(SnapshotUse.finished.is_(False))
+    found: set[str] = set()
+    with ctx.catalog.transaction() as session:
+        for chosen, volume in (
+            (states, SnapshotRecord.volume),
+            (halves, Ref.volume),
+            (used, SnapshotOrder.volume),
+        ):
+            page = chosen.where(volume > after).distinct().order_by(volume).limit(limit)
+            found.update(session.scalars(page))
+    return [VolumeId(one) for one in sorted(found)[:limit]]
+
+
+def sync_volume(ctx: Context, volume: VolumeId, call: Call) -> list[Ended]:
+    """End all that dead processes left of a volume's snapshots, oldest first."""
+    records = Records(ctx.catalog, ctx.clock)
+    ended: list[Ended] = []
+    names = _left(ctx, volume)
+    _sweep(ctx, records, names)
+    ended += settle_uses(ctx, volume, call)
+    for name in names:
+        found = records.find(name)
+        if found is not None:
+            ended += _end(ctx, records, found, call)
+    drop_void_claims(ctx.site.mover().journal)
+    return ended
+
+
+def _left(ctx: Context, volume: VolumeId) -> Sequence[str]:
+    halves = select(Ref.snapshot).where(Ref.volume == volume, Ref.state.in_(_HALF))
+    chosen = (
+        select(SnapshotRecord.id)
+        .join(SnapshotOrder)
+        .where(SnapshotRecord.volume == volume)
+        .where(or_(SnapshotRecord.state.in_(_TRANSIENT), SnapshotRecord.id.in_(halves)))
+    )
+    with ctx.catalog.transaction() as session:
+        return session.scalars(chosen.order_by(SnapshotRecord.created, SnapshotRecord.id)).all()
+
+
+def _sweep(ctx: Context, records: Records, names: Sequence[str]) -> None:
+    """Remove temporary clones first: some arrays delete no snapshot that has one."""
+    pools = {found.order.pool for name in names if (found := records.find(name)) is not None}
+    for pool in sorted(pools):
+        try:
+            ctx.site.mover().sweep_pool(ctx.site.pool(pool))
+        except StorageError as error:
+            _log.warning("pool %s cannot be swept now: %s", pool, error)
+
+
+def _end(ctx: Context, records: Records, found: Found, call: Call) -> list[Ended]:
+    snapshot = SnapshotId(found.order.snapshot)
+    with ExitStack() as held:
+        try:
+            held.enter_context(claimed(ctx.site.mover().journal, "snapshot", snapshot))
+        except Busy:
+            return []
+        current = records.find(snapshot)
+        problem = "" if current is None else _problem_of(ctx, records, current, call)
+    after = records.find(snapshot)
+    state = after.state if after else "gone"
+    return [Ended(kind="snapshot", id=snapshot, before=found.state, after=state, problem=problem)]
+
+
+def _problem_of(ctx: Context, records: Records, found: Found, call: Call) -> str:
+    try:
+        _settle(ctx, records, found, call)
+    except StorageError as error:
+        _log.warning("snapshot %s stays %s: %s", found.order.snapshot, found.state, error)
+        return error.message
+    return ""
+
+
+def _settle(ctx: Context, records: Records, found: Found, call: Call) -> None:
+    snapshot = SnapshotId(found.order.snapshot)
+    match found.state:
+        case _S.ALLOCATED:
+            release_all(ctx, found.order)
+            records.forget(snapshot)
+        case _S.CREATING:
+            _settle_create(ctx, records, found, call)
+        case _S.BACKING_UP:
+            Backup(ctx, records, snapshot).go_on(call)
+        case _S.DESTROYING:
+            remove_everywhere(ctx, records, snapshot, call)
+        case _:
+            remove_remains(ctx, records, found, call)
+
+
+def _settle_create(ctx: Context, records: Records, found: Found, call: Call) -> None:
+    if found.order.quiesce and found.order.vm:
+        _thaw(ctx, VmId(found.order.vm), call)
+    cut = _cut_of(ctx, found, call)
+    snapshot = SnapshotId(found.order.snapshot)
+    if cut is None:
+        undo_cut(ctx, records, snapshot, "interrupted before it was cut", call)
+    else:
+        records.created(snapshot, cut, 0.0)
+
+
+def _cut_of(ctx: Context, found: Found, call: Call) -> Snapshot | None:
+    try:
+        cut = ctx.site.pool(found.order.pool).snapshots.get(SnapshotId(found.order.snapshot), step(call))
+    except NotFound:
+        return None
+    return cut if cut.volume == found.order.volume else None
+
+
+def _thaw(ctx: Context, vm: VmId, call: Call) -> None:
+    try:
+        machine = ctx.inventory.machine(vm)
+        hypervisor = machine.hypervisor
+        running = hypervisor.vm_state(vm, step(call)) is VmState.RUNNING
+        freezes = running and family_of(machine.family).freezes
+        if freezes and guest_state(hypervisor, vm, call) is GuestState.FROZEN:
+            thaw(hypervisor, vm)
+    except StorageError as error:
+        _log.warning("whether the guest of VM %s is frozen cannot be asked: %s", vm, error)
