@@ -6,17 +6,19 @@ so an entry that its owner left says nothing that anybody needs, and goes with t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..journal import Journal
-from ..spi import Busy
+from ..intents import Entry, Intents
+from ..spi import Busy, StorageError
 
+_log = logging.getLogger("bollard.service")
 CLAIM = "service.claim"
 
 
 @contextmanager
-def claimed(journal: Journal, what: str, subject: str) -> Iterator[None]:
+def claimed(journal: Intents, what: str, subject: str) -> Iterator[None]:
     """Hold an object, such as a "snapshot" or "volume", or refuse.
 
     Raises:
@@ -29,10 +31,18 @@ def claimed(journal: Journal, what: str, subject: str) -> Iterator[None]:
                 raise Busy(f"somebody works on {what} {subject} now")
         yield
     finally:
+        _let_go(entry)
+
+
+def _let_go(entry: Entry) -> None:
+    """End a claim; what was done under it is done, whether or not that can be noted now."""
+    try:
         entry.done()
+    except StorageError as error:
+        _log.warning("a claim stays until a sync: %s", error)
 
 
-def drop_void_claims(journal: Journal) -> None:
+def drop_void_claims(journal: Intents) -> None:
     """Remove the claims of the dead."""
     for entry in journal.abandoned():
         if entry.kind == CLAIM:
