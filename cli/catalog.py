@@ -13,7 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..core.catalog import schema
 from ..core.catalog.engines import open_engine, parse_url
 from ..core.catalog.failures import storage_error
+from ..core.catalog.machines import MACHINES, markdown
 from ..core.catalog.place import default_url
+from ..core.spi import NotFound
+from ..transfer_objects.errors import did_you_mean
 from .context import JsonFlag
 from .output import show, show_rows
 
@@ -69,6 +72,16 @@ def check(url: CatalogUrl = "", json: JsonFlag = False) -> None:
     show_rows(rows, as_json=json, empty="The tables are those of this version.")
     if rows:
         raise typer.Exit(1)
+
+
+@app.command()
+def states(
+    kind: Annotated[str, typer.Argument(help="snapshot, vm_snapshot, volume, object or grant.")],
+) -> None:
+    """Draw the life of a kind of object in Mermaid's language, with the ways out of each transient state."""
+    if kind not in MACHINES:
+        raise NotFound(f"there is no {kind!r}; {did_you_mean(kind, MACHINES)}")
+    typer.echo(markdown(MACHINES[kind]))
 
 
 @contextmanager

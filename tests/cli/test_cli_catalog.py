@@ -1,0 +1,79 @@
+"""`bollard catalog …`: revisions of the tables, for people and programs."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from bollard.core.catalog import schema
+
+
+@pytest.fixture
+def url(home) -> str:
+    """An empty database."""
+    return f"sqlite:///{home}/catalog.db"
+
+
+def test_upgrade_brings_an_empty_database_to_the_newest(bollard, url):
+    """Before it has none, afterwards the newest; a second one changes nothing."""
+    assert bollard("catalog", "current", "--url", url, "--json").json["current"] is None
+    assert bollard("catalog", "upgrade", "--url", url, "--json").json == {
+        "before": None,
+        "after": schema.newest(),
+    }
+    assert bollard("catalog", "upgrade", "--url", url, "--json").json["before"] == schema.newest()
+    assert bollard("catalog", "check", "--url", url).code == 0
+
+
+def test_check_names_what_differs(bollard, url, home):
+    """A table that somebody dropped; exit code 1."""
+    bollard("catalog", "upgrade", "--url", url)
+    with sqlite3.connect(home / "catalog.db") as connection:
+        connection.execute("DROP TABLE grants")
+    connection.close()
+    done = bollard("catalog", "check", "--url", url, "--json")
+
+    assert done.code == 1
+    assert any("grants" in row["difference"] for row in done.json)
+
+
+def test_url_is_of_the_environment_or_this_machines_own(bollard, home, monkeypatch):
+    """$BOLLARD_CATALOG, else a file in the directory of the machine's state."""
+    bollard("catalog", "upgrade")
+    assert (home / "state" / "catalog.db").exists()
+    monkeypatch.setenv("BOLLARD_CATALOG", f"sqlite:///{home}/elsewhere.db")
+    assert bollard("catalog", "current", "--json").json["current"] is None
+
+
+def test_history_is_in_order(bollard):
+    """The oldest first, each with what it is about."""
+    rows = bollard("catalog", "history", "--json").json
+
+    assert rows[0]["revision"] == "0001"
+    assert rows[-1]["revision"] == schema.newest()
+    assert all(row["about"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bollard:hunter2secret@",
+        "mysql://bollard:hunter2secret@db/bollard",
+        "sqlite://",
+        "hunter2secret",
+        "postgresql://bollard:hunter2secret@127.0.0.1:1/bollard",
+    ],
+)
+def test_password_is_in_no_message(bollard, url):
+    """Neither of an address that cannot be read nor of a server that does not answer."""
+    done = bollard("catalog", "current", "--url", url)
+
+    assert done.code in (2, 6)
+    assert "hunter2secret" not in done.out + done.err
+
+
+def test_states_are_drawn(bollard):
+    """In Mermaid's language; a kind that is not there is told which there are."""
+    assert "stateDiagram-v2" in bollard("catalog", "states", "snapshot").out
+    assert bollard("catalog", "states", "snapshots").code == 4
