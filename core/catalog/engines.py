@@ -18,7 +18,7 @@ from ..spi.errors import InvalidArgument, Unsupported
 
 # How long a writer waits for another one. A transaction takes milliseconds: who holds it longer hangs.
 BUSY_SECONDS = 30.0
-_STATEMENT_SECONDS = 60.0
+STATEMENT_SECONDS = 60.0
 _CONNECT_SECONDS = 10
 
 READING = "bollard_reading"  # execution option: this transaction changes nothing
@@ -75,10 +75,10 @@ def _sqlite(url: URL) -> Engine:
 
 def _postgresql(url: URL) -> Engine:
     timeouts = {
-        "statement_timeout": _STATEMENT_SECONDS,
+        "statement_timeout": STATEMENT_SECONDS,
         "lock_timeout": BUSY_SECONDS,
         # The server ends who stopped in the middle of a transaction: all others wait for him.
-        "idle_in_transaction_session_timeout": _STATEMENT_SECONDS,
+        "idle_in_transaction_session_timeout": STATEMENT_SECONDS,
     }
     arguments = {
         "options": " ".join(f"-c {name}={int(1000 * seconds)}" for name, seconds in timeouts.items()),

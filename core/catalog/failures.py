@@ -24,11 +24,11 @@ from ..spi.errors import (
 
 # PostgreSQL's codes. https://www.postgresql.org/docs/15/errcodes-appendix.html
 _CONTENDED = {
-    "40001",  # serialization_failure
-    "40P01",  # deadlock_detected
-    "55P03",  # lock_not_available: lock_timeout
-    "57014",  # query_canceled: statement_timeout
-    "25P03",  # idle_in_transaction_session_timeout
+    "40001": "the catalog has changed meanwhile",  # serialization_failure
+    "40P01": "two users of the catalog waited for each other",  # deadlock_detected
+    "55P03": "the catalog is locked by another process",  # lock_not_available: lock_timeout
+    "57014": "a statement to the catalog took too long",  # query_canceled: statement_timeout
+    "25P03": "a transaction on the catalog stood still for too long",  # idle_in_transaction_session_timeout
 }
 _REFUSED: dict[str, tuple[type[StorageError], str]] = {
     "28000": (Unauthenticated, "the catalog's database does not accept the user"),
@@ -37,6 +37,7 @@ _REFUSED: dict[str, tuple[type[StorageError], str]] = {
     "42501": (PermissionDenied, "the catalog's database does not allow it to this user"),
     "53100": (OutOfCapacity, "the disk of the catalog's database is full"),
 }
+_WORDS = {"authentication failed": "28P01", "does not exist": "3D000"}
 _UNREACHABLE = {
     "53300",  # too_many_connections
     "57P01",  # admin_shutdown
@@ -67,7 +68,9 @@ def storage_error(error: SQLAlchemyError, *, committing: bool) -> StorageError:
 def _of_database(error: DBAPIError, *, committing: bool) -> StorageError:
     code = getattr(error.orig, "sqlstate", None)
     said = str(error.orig)
-    if code in _CONTENDED or "database is locked" in said:
+    if code in _CONTENDED:
+        return Contended(_CONTENDED[code])
+    if "is locked" in said:
         return Contended("the catalog is locked by another process")
     if code in _REFUSED:
         refusal, message = _REFUSED[code]
@@ -89,10 +92,13 @@ def _lost(error: DBAPIError, code: str | None) -> bool:
 
 
 def _unreachable(said: str, *, committing: bool) -> StorageError:
-    if "authentication failed" in said:  # libpq gives no code while it connects
-        return Unauthenticated("the catalog's database does not accept the password")
+    # libpq gives no code while it connects, only the server's words; those of another language are not known.
+    for words, code in _WORDS.items():
+        if words in said:
+            refusal, message = _REFUSED[code]
+            return refusal(message, detail=said)
     outcome = Outcome.UNKNOWN if committing else Outcome.NOT_APPLIED
-    return Unavailable("the catalog's database cannot be reached", outcome=outcome)
+    return Unavailable("the catalog's database cannot be reached", outcome=outcome, detail=said)
 
 
 def _internal(*, committing: bool) -> StorageError:
