@@ -98,10 +98,11 @@ class _Making:
         known = self.uses.find(UseKind.VOLUME, request.id)
         if known is None and there is not None:
             raise Conflict(f"pool {pool.name!r} has a volume {request.id} already")
-        self._reserve(size)
-        use = self._begun()
-        if use.finished and there is not None:
-            return there
+        if known is not None and known.finished:
+            if there is not None and known.snapshot == self.snapshot:
+                return there
+            self.uses.drop(UseKind.VOLUME, request.id)  # it was deleted since
+        self._begin()
         return self._made(pool, found, VolumeSpec(id=request.id, size=size, name=request.name), call)
 
     def _size(self, found: Found) -> int:
@@ -112,17 +113,7 @@ class _Making:
             )
         return size
 
-    def _reserve(self, size: int) -> None:
-        self.ctx.hooks.quota.reserve(
-            Reservation(
-                key=volume_key(self.request.id),
-                account=self.request.account,
-                role=DataStoreRole.PRIMARY,
-                size=size,
-            )
-        )
-
-    def _begun(self) -> SnapshotUse:
+    def _begin(self) -> None:
         request = self.request
         use = SnapshotUse(
             kind=UseKind.VOLUME,
@@ -131,15 +122,18 @@ class _Making:
             place=request.pool,
             account=request.account,
         )
-        try:
-            return self.uses.begin(use)
-        except StorageError:
-            if self.uses.find(UseKind.VOLUME, request.id) is None:
-                self.ctx.hooks.quota.release(volume_key(request.id))
-            raise
+        self.uses.begin(use)
+
+    def _reserve(self, size: int) -> None:
+        request = self.request
+        wanted = Reservation(
+            key=volume_key(request.id), account=request.account, role=DataStoreRole.PRIMARY, size=size
+        )
+        self.ctx.hooks.quota.reserve(wanted)
 
     def _made(self, pool: Pool, found: Found, spec: VolumeSpec, call: Call) -> Volume:
         try:
+            self._reserve(spec.size)
             made = make_volume(self.ctx, found, pool, spec, call)
         except StorageError:
             remove_volume(self.ctx, self.uses, spec.id, pool, Call.within(UNDO_SECONDS))

@@ -76,23 +76,14 @@ class _Making:
         known = self.uses.find(UseKind.TEMPLATE, request.id)
         if known is None and there is not None:
             raise Conflict(f"store {request.store!r} has a template {request.id} already")
-        self._reserve(found)
-        use = self._begun()
-        if use.finished and there is not None:
-            return there
+        if known is not None and known.finished:
+            if there is not None and known.snapshot == self.snapshot:
+                return there
+            self.uses.drop(UseKind.TEMPLATE, request.id)  # it was deleted since
+        self._begin()
         return self._made(found, call)
 
-    def _reserve(self, found: Found) -> None:
-        self.ctx.hooks.quota.reserve(
-            Reservation(
-                key=template_key(self.request.id),
-                account=self.request.account,
-                role=DataStoreRole.IMAGE,
-                size=found.record.size,
-            )
-        )
-
-    def _begun(self) -> SnapshotUse:
+    def _begin(self) -> None:
         request = self.request
         use = SnapshotUse(
             kind=UseKind.TEMPLATE,
@@ -101,12 +92,14 @@ class _Making:
             place=request.store,
             account=request.account,
         )
-        try:
-            return self.uses.begin(use)
-        except StorageError:
-            if self.uses.find(UseKind.TEMPLATE, request.id) is None:
-                self.ctx.hooks.quota.release(template_key(request.id))
-            raise
+        self.uses.begin(use)
+
+    def _reserve(self, size: int) -> None:
+        request = self.request
+        wanted = Reservation(
+            key=template_key(request.id), account=request.account, role=DataStoreRole.IMAGE, size=size
+        )
+        self.ctx.hooks.quota.reserve(wanted)
 
     def _made(self, found: Found, call: Call) -> Manifest:
         request, archive = self.request, self.ctx.archive(self.request.store, self.request.id)
@@ -114,6 +107,7 @@ class _Making:
             created=datetime.fromisoformat(found.order.cut), origin=origin_of(found.order.pool)
         )
         try:
+            self._reserve(found.record.size)
             with reading(self.ctx, found, call) as source:
                 made = archive.create(source, call, volume=request.id, snapshot=IMAGE, options=options)
         except StorageError:

@@ -112,14 +112,16 @@ def facts_for_decision(
     )
 
 
-def check_quiesce(pool: Pool, machine: Machine | None) -> None:
-    """Refuse what could only be done without a quiesced guest.
+def check_quiesce(pool: Pool, machine: Machine | None, call: Call) -> None:
+    """Refuse what could only be done without a quiesced guest; one that is off has nothing to quiesce.
 
     Raises:
-        Unsupported: neither silently without, nor after the cut.
+        Unsupported: the pool cannot have the guest frozen, or its hypervisor freezes none.
     """
+    if machine is None:
+        return
     pool.require(QuiescedSnapshots)
-    if machine is not None and not family_of(machine.family).freezes:
+    if is_running(machine, call) and not family_of(machine.family).freezes:
         raise Unsupported(f"{machine.family} freezes no guests: VM {machine.vm} cannot be quiesced")
 
 

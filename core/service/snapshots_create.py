@@ -95,7 +95,7 @@ class Creation:
                 f"the hypervisor makes snapshots of volume {facts.volume} now: see core.snapshots.kvm"
             )
         if request.quiesce:
-            checks.check_quiesce(pool, machine)
+            checks.check_quiesce(pool, machine, call)
         found = self.records.allocate(self._order(facts, plan), request.volume)
         try:
             if found.state is SnapshotState.ALLOCATED:

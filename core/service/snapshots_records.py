@@ -27,6 +27,7 @@ from ..spi import Busy, Conflict, InUse, InvalidArgument, NotFound, Snapshot
 from .decision import Goal
 from .snapshots_tables import SnapshotOrder, SnapshotUse
 
+_BUSY = (SnapshotState.CREATING, SnapshotState.BACKING_UP, SnapshotState.COPYING)
 RESTING = frozenset({SnapshotState.CREATED_ON_PRIMARY, SnapshotState.BACKED_UP})
 
 
@@ -220,6 +221,24 @@ class Records:
         with self._catalog.transaction() as session:
             return [*session.scalars(chosen)]
 
+    def of_vm(self, vm: str, *, busy: bool = False) -> list[str]:
+        """Return the ids of snapshots of a VM's volumes: what `core.vm_snapshots.Hooks` asks for.
+
+        Args:
+            busy: only those that are being made or copied.
+        """
+        chosen = (
+            select(SnapshotOrder.snapshot)
+            .join(SnapshotRecord, SnapshotRecord.id == SnapshotOrder.snapshot)
+            .where(SnapshotOrder.vm == vm)
+        )
+        if busy:
+            chosen = chosen.where(SnapshotRecord.state.in_(_BUSY))
+        else:
+            chosen = chosen.where(SnapshotRecord.state != SnapshotState.DESTROYED)
+        with self._catalog.transaction() as session:
+            return [*session.scalars(chosen.order_by(SnapshotOrder.snapshot))]
+
     def want_backup(self, snapshot: str, goal: Goal) -> Found:
         """Somebody wants a snapshot that is on its pool archived, from now on.
 
@@ -267,7 +286,7 @@ class Records:
         """
         with self._catalog.transaction() as session:
             found = _known(session, snapshot)
-            if found.state in (SnapshotState.CREATING, SnapshotState.BACKING_UP, SnapshotState.COPYING):
+            if found.state in _BUSY:
                 raise Busy(f"snapshot {snapshot} is {found.state}: it is being made or copied still")
             unfinished = select(SnapshotUse.target).where(
                 SnapshotUse.snapshot == snapshot, SnapshotUse.finished.is_(False)

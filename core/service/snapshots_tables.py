@@ -56,7 +56,7 @@ class SnapshotOrder(MappedAsDataclass, Base, kw_only=True):
     location: Mapped[SnapshotLocation] = mapped_column(stored(SnapshotLocation))
     goal: Mapped[Goal] = mapped_column(stored(Goal))
     quiesce: Mapped[bool]
-    vm: Mapped[str] = mapped_column(default="")
+    vm: Mapped[str] = mapped_column(default="", index=True)
     host: Mapped[str] = mapped_column(default="")
     cut: Mapped[str] = mapped_column(default="")
     wanted: Mapped[bool] = mapped_column(default=False)

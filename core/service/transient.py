@@ -60,18 +60,29 @@ def unfinished(ctx: Context, *, after: str = "", limit: int = 1000) -> list[Volu
     return [VolumeId(one) for one in sorted(found)[:limit]]
 
 
+def sync_all(ctx: Context, call: Call) -> list[Ended]:
+    """End all that dead processes left, volume by volume; a backend that does not answer delays its own."""
+    ended: list[Ended] = []
+    after = ""
+    while page := unfinished(ctx, after=after):
+        for volume in page:
+            ended += sync_volume(ctx, volume, call)
+        after = page[-1]
+    drop_void_claims(ctx.site.mover().journal)
+    return ended
+
+
 def sync_volume(ctx: Context, volume: VolumeId, call: Call) -> list[Ended]:
     """End all that dead processes left of a volume's snapshots, oldest first."""
     records = Records(ctx.catalog, ctx.clock)
     ended: list[Ended] = []
     names = _left(ctx, volume)
-    _sweep(ctx, records, names)
+    _sweep(ctx, volume)
     ended += settle_uses(ctx, volume, call)
     for name in names:
         found = records.find(name)
         if found is not None:
             ended += _end(ctx, records, found, call)
-    drop_void_claims(ctx.site.mover().journal)
     return ended
 
 
@@ -87,10 +98,12 @@ def _left(ctx: Context, volume: VolumeId) -> Sequence[str]:
         return session.scalars(chosen.order_by(SnapshotRecord.created, SnapshotRecord.id)).all()
 
 
-def _sweep(ctx: Context, records: Records, names: Sequence[str]) -> None:
+def _sweep(ctx: Context, volume: VolumeId) -> None:
     """Remove temporary clones first: some arrays delete no snapshot that has one."""
-    pools = {found.order.pool for name in names if (found := records.find(name)) is not None}
-    for pool in sorted(pools):
+    chosen = select(SnapshotOrder.pool).where(SnapshotOrder.volume == volume).distinct()
+    with ctx.catalog.transaction() as session:
+        pools = session.scalars(chosen.order_by(SnapshotOrder.pool)).all()
+    for pool in pools:
         try:
             ctx.site.mover().sweep_pool(ctx.site.pool(pool))
         except StorageError as error:

@@ -16,7 +16,7 @@ from bollard.core.service.snapshots import SnapshotService
 from bollard.core.service.snapshots_context import Context, VolumeFacts
 from bollard.core.service.snapshots_create import SnapshotRequest
 from bollard.core.service.snapshots_records import Found
-from bollard.core.service.transient import sync_volume, unfinished
+from bollard.core.service.transient import sync_all, unfinished
 from bollard.core.settings import Settings
 from bollard.core.spi import Call, LimitExceeded, NotFound, PermissionDenied, VolumeSpec
 from bollard.core.store import Store
@@ -137,12 +137,12 @@ class Shelf:
 class Cloud:
     """An orchestrator with one process."""
 
-    def __init__(self, directory: Path, site: TestSite, catalog: Catalog) -> None:
+    def __init__(self, directory: Path, site: TestSite, catalog: Catalog, books: Books | None = None) -> None:
         self.directory = directory
         self.site = site
         self.catalog = catalog
         self.inventory = Shelf()
-        self.books = Books()
+        self.books = books or Books()
         self.clock = Clock()
         self.settings = Settings()
         self.ctx = Context(
@@ -192,7 +192,7 @@ class Cloud:
 
     def sync(self) -> list[Ended]:
         """End all that is transient; nothing may be left to do."""
-        ended = [one for volume in unfinished(self.ctx) for one in sync_volume(self.ctx, volume, call())]
+        ended = sync_all(self.ctx, call())
         assert [one for one in ended if one.problem] == []
         assert unfinished(self.ctx) == []
         return ended

@@ -34,7 +34,8 @@ def _orders() -> None:
         sa.Column("cancelled", sa.Boolean(), nullable=False),
         sa.Column("problem", sa.String(), nullable=False),
     )
-    op.create_index("ix_snapshot_orders_volume", "snapshot_orders", ["volume"])
+    for column in ("vm", "volume"):
+        op.create_index(f"ix_snapshot_orders_{column}", "snapshot_orders", [column])
     wanted = sa.text("wanted")
     op.create_index(
         "snapshot_orders_wanted", "snapshot_orders", ["due"], sqlite_where=wanted, postgresql_where=wanted
