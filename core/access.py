@@ -27,8 +27,10 @@ from dataclasses import asdict, dataclass
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
 from .dataplane import BlockSink, BlockSource, open_held_source, open_sink, open_source
 from .intents import Entry, Intents
+from .locks import ObjectLocks
 from .pool import Pool
 from .spi import (
+    Call,
     Capability,
     Host,
     InUse,
@@ -42,6 +44,7 @@ from .spi import (
 )
 
 _log = logging.getLogger("bollard.access")
+_sweeps = ObjectLocks()
 
 TEMP_CLONE = "temp-clone"
 GRANT = "grant"
@@ -232,11 +235,14 @@ class Mover:
         undone is logged and stays for the next sweep.
         """
         swept = []
-        for entry in self.journal.abandoned():
-            if entry.kind not in KINDS or entry.fields.get("pool") != pool.info.identity:
-                entry.release()
-            elif self._sweep(pool, entry, dry_run=dry_run):
-                swept.append(f"{entry.kind} {_volume(entry)}")
+        # One at a time: whoever comes second must find all done, not an entry in somebody else's hands, which
+        # looks like a living user of the volume.
+        with _sweeps.holding((pool.info.identity,), Call.within()):
+            for entry in self.journal.abandoned():
+                if entry.kind not in KINDS or entry.fields.get("pool") != pool.info.identity:
+                    entry.release()
+                elif self._sweep(pool, entry, dry_run=dry_run):
+                    swept.append(f"{entry.kind} {_volume(entry)}")
         return swept
 
     def _sweep(self, pool: Pool, entry: Entry, *, dry_run: bool) -> bool:

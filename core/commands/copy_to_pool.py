@@ -121,6 +121,7 @@ def volume_to_volume(source: VolumeObjectTO, to: DataTO, site: Site, call: Call)
     least = old.volumes.get(volume, step(call)).size
     spec = VolumeSpec(id=copied, size=max(least, target.size or 0), name=target.name or "")
     mover = site.mover()
+    mover.sweep_pool(old)  # a killed run of this command still has access to it
     with mover.holding_volume(old, volume) as opened, opened() as content:
         slow = old.throttle.source(content, call)
         made = fill_volume(site, new, spec, least, copying(slow, call), call)

@@ -82,7 +82,9 @@ def volume_to_store(source: VolumeObjectTO, to: DataTO, site: Site, call: Call) 
     if not isinstance(to, VolumeObjectTO):
         raise InvalidArgument("a volume is copied as a volume")
     pool, archive, place = pool_of(site, source), archive_of(site, to), archived(source)
-    with site.mover().holding_volume(pool, volume_id(source)) as opened, opened() as content:
+    mover = site.mover()
+    mover.sweep_pool(pool)  # a killed run of this command still has access to it
+    with mover.holding_volume(pool, volume_id(source)) as opened, opened() as content:
         archive.delete(step(call), volume=place.volume, snapshot=place.snapshot)
         manifest = _create(archive, place, pool.throttle.source(content, call), pool.name, call)
     return CopyCmdAnswer(new_data=told(to, path=place.path, size=manifest.size))
@@ -124,6 +126,7 @@ def _reading(source: DataTO, pool: Pool, site: Site, stack: ExitStack) -> Abstra
         case SnapshotObjectTO():
             return site.mover().reading_snapshot(pool, snapshot_id(source))
         case VolumeObjectTO():
+            site.mover().sweep_pool(pool)
             return stack.enter_context(site.mover().holding_volume(pool, volume_id(source)))()
         case _:
             raise InvalidArgument("a template is made from a volume or a snapshot")
