@@ -9,7 +9,7 @@ A route is its pattern, never the path: ids are no labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -21,9 +21,10 @@ _SECONDS = (0.002, 0.01, 0.05, 0.2, 1, 5, 30)
 
 
 class Figures:
-    """A registry of its own."""
+    """A registry of its own; those in `more` are shown with it."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, more: Sequence[CollectorRegistry] = ()) -> None:
+        self._more = more
         self._registry = CollectorRegistry()
         labels = ("method", "route")
         self._requests = Counter(
@@ -42,7 +43,7 @@ class Figures:
 
     def text(self) -> bytes:
         """Return Prometheus' text format."""
-        return generate_latest(self._registry)
+        return b"".join(generate_latest(registry) for registry in (self._registry, *self._more))
 
 
 class _Jobs(Collector):

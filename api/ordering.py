@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from ..core.jobs import Job, Order
 from ..core.jobs.command_classes import command_class
 from ..core.jobs.commands import command_order
-from ..core.spi.errors import InvalidArgument
+from ..core.spi.errors import InvalidArgument, Unsupported
 from ..transfer_objects.cloudstack import Payload
 from ..transfer_objects.commands import Answer, Command
 from ..transfer_objects.native import decode
@@ -135,6 +135,8 @@ def _order(
 
 
 def _accepted(using: Services, order: Order, response: Response) -> JobView:
+    if order.kind not in using.kinds:
+        raise Unsupported(f"nobody here does jobs of the kind {order.kind}")
     job: Job = using.orders.submit(order)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobView.of(job)

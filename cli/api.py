@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +15,16 @@ import typer
 
 from ..api.tokens import Scope, Token, Tokens
 from ..core.catalog import Catalog
-from ..core.jobs import Claims, JobLimits, Orders, Worker
+from ..core.commands import Dispatcher
+from ..core.jobs import Claims, Handler, JobLimits, Orders, Worker
+from ..core.jobs.commands import KIND as COMMAND
+from ..core.jobs.commands import CommandHandler
+from ..core.metrics import PrometheusMetrics
 from ..core.mover import state_directory
+from ..core.service.fleet import open_catalog
+from ..core.site import Site
 from ..core.spi import InvalidArgument, Unsupported
+from . import context
 from .context import JsonFlag
 from .output import show, show_rows
 
@@ -35,12 +43,13 @@ TokenFile = Annotated[
     Path | None, typer.Option("--tokens", help="File of tokens (default: in the state directory).")
 ]
 CatalogUrl = Annotated[
-    str, typer.Option("--catalog", help="SQLAlchemy's URL (default: SQLite in the state directory).")
+    str, typer.Option("--catalog", help="SQLAlchemy's URL (default: the configuration's [catalog].")
 ]
 
 
 @app.command()
 def serve(
+    ctx: typer.Context,
     address: Annotated[str, typer.Option(help="IP address; beyond loopback only with TLS.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: any free one.")] = PORT,
     catalog: CatalogUrl = "",
@@ -67,17 +76,34 @@ def serve(
     with _installed():
         from ..api.server import ApiServer, listen
     tls = _tls(tls_certificate, tls_key, tls_clients)
-    with closing(Catalog(_catalog_url(catalog))) as opened:
-        services = _services(opened, _tokens(tokens))
+    metrics = PrometheusMetrics()
+    with ExitStack() as stack:
+        site = stack.enter_context(
+            Site(context.config(ctx), lambda kind, its: metrics.observer(kind, its.name, its.driver))
+        )
+        opened = Catalog(catalog) if catalog else open_catalog(site.config)
+        stack.callback(opened.close)
+        handlers = _handlers(site)
+        services = _services(opened, _tokens(tokens), frozenset(handlers), metrics)
         limits = JobLimits(per_host=per_host, per_pool=per_pool)
-        claims = Claims(opened, limits=limits, lease=lease)
-        worker = Worker(claims, {}, slots=workers) if workers else None
+        worker = (
+            Worker(Claims(opened, limits=limits, lease=lease), handlers, slots=workers) if workers else None
+        )
         listener = listen(address, port, plain=tls is None)
         server = ApiServer(services, listener, worker=worker, tls=tls)
-        host, bound = listener.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        _tell({"url": f"http{'s' if tls else ''}://{host}:{bound}", "pid": os.getpid()}, json)
+        _tell({"url": _url(listener, tls), "pid": os.getpid()}, json)
         server.run()
+
+
+def _handlers(site: Site) -> dict[str, Handler]:
+    from ..api.upkeep import SWEEP, SweepHandler
+
+    return {COMMAND: CommandHandler(Dispatcher(site)), SWEEP: SweepHandler(site)}
+
+
+def _url(listener: socket.socket, tls: Tls | None) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @app.command()
@@ -147,20 +173,15 @@ def _tokens(path: Path | None) -> Tokens:
     return Tokens(path or state_directory() / "api-tokens.json")
 
 
-def _catalog_url(url: str) -> str:
-    if url:
-        return url
-    state = state_directory()
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"sqlite:///{state / 'catalog.db'}"
-
-
-def _services(catalog: Catalog, tokens: Tokens) -> Services:
+def _services(
+    catalog: Catalog, tokens: Tokens, kinds: frozenset[str], metrics: PrometheusMetrics
+) -> Services:
     from ..api.figures import Figures
     from ..api.services import Services
 
     orders = Orders(catalog)
-    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=Figures(orders))
+    figures = Figures(orders, [metrics.registry])
+    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=figures, kinds=kinds)
 
 
 def _tell(body: dict[str, Any], json: bool) -> None:

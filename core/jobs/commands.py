@@ -25,9 +25,9 @@ _STORES = frozenset({"NfsTO", "SwiftTO", "S3TO", "PrimaryDataStoreTO", "ImageSto
 
 
 class Executor(Protocol):
-    """Carries out commands."""
+    """Carries out commands: `core.commands.Dispatcher`."""
 
-    def execute(self, command: Command, call: Call) -> Answer:
+    def run(self, command: Command, call: Call) -> Answer:
         """Return the answer of a command that was carried out; repeatable.
 
         Raises:
@@ -50,7 +50,7 @@ def command_order(command: Command, order: Order) -> Order:
 
 
 class CommandHandler:
-    """Does jobs of kind "command". The command's `wait` bounds each attempt, in seconds; 0 leaves it open."""
+    """Does jobs of kind "command"; the command's own `wait` bounds each attempt."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -59,10 +59,7 @@ class CommandHandler:
         """Carry the command out; the result is the answer in Bollard's JSON, without secrets."""
         tree = run.job.arguments["command"]
         command = decode_tree(tree, command_class(tree["type"]))
-        call = run.call
-        if command.wait > 0:
-            call = dataclasses.replace(call, deadline=call.clock() + command.wait)
-        return {"answer": encode_tree(self._executor.execute(command, call))}
+        return {"answer": encode_tree(self._executor.run(command, run.call))}
 
 
 def _foreign_secrets(tree: Any, path: str) -> Iterator[str]:

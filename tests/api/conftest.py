@@ -34,7 +34,7 @@ class Told:
     def __init__(self) -> None:
         self.calls: list = []
 
-    def execute(self, command, call):
+    def run(self, command, call):
         """Carry a command out."""
         self.calls.append((command, call))
         call.progress(1, 2)
@@ -73,7 +73,14 @@ def running(tmp_path_factory) -> Iterator[Running]:
     tokens = Tokens(home / "tokens.json")
     secrets = {scope: tokens.create(scope.value, scope)[1].reveal() for scope in Scope}
     orders, executor = Orders(catalog), Told()
-    services = Services(catalog=catalog, orders=orders, tokens=tokens, figures=Figures(orders), poll=0.02)
+    services = Services(
+        catalog=catalog,
+        orders=orders,
+        tokens=tokens,
+        figures=Figures(orders),
+        kinds=frozenset({KIND, "sweep"}),
+        poll=0.02,
+    )
     claims = Claims(catalog, retry=RetryPolicy(first=0.001))
     worker = Worker(claims, {KIND: CommandHandler(executor)}, slots=2, poll=0.1, beat=0.05)
     listener = listen("127.0.0.1", 0, plain=True)

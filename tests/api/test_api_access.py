@@ -50,6 +50,13 @@ def test_scopes(running, scope, look, order, sweep):
         running.orders.cancel(answer.json()["id"])
 
 
+def test_what_nobody_does_is_refused(client):
+    """A kind of job that no worker here knows is 501, not a job that waits for ever."""
+    answer = client.post("/v1/sync")
+
+    assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+
+
 def test_state_needs_no_token_but_figures_do(running):
     """Health and readiness are for everybody who reaches the port."""
     with running.client(None) as client:

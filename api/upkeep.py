@@ -1,0 +1,53 @@
+"""Jobs of kind "sweep": the same as `bollard sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from ..core.jobs import Run
+from ..core.mover import state_directory
+from ..core.service.leftovers import Report
+from ..core.service.leftovers import Run as Manner
+from ..core.service.seen import Seen
+from ..core.service.sweep import Sweep
+from ..core.site import Site, pool_of, store_of
+
+SWEEP = "sweep"
+_OLDER_THAN = 24 * 3600.0
+_MOST_ROWS = 1000
+
+
+class SweepHandler:
+    """Sweeps the pools and stores of a site's configuration, opened for the sweep alone."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def __call__(self, run: Run) -> Mapping[str, Any]:
+        """Return what was found, and what could not be looked at: one backend's failure is not all's."""
+        config = self._site.config
+        sweep = Sweep(
+            pools={name: partial(pool_of, backend) for name, backend in config.pools.items()},
+            stores={name: partial(store_of, backend) for name, backend in config.stores.items()},
+            mover=self._site.mover(),
+            seen=Seen(state_directory() / "swept"),
+        )
+        dry_run = bool(run.job.arguments.get("dry_run", True))
+        return _told(
+            sweep.run(Manner(call=run.call, dry_run=dry_run, older_than=_OLDER_THAN)), dry_run=dry_run
+        )
+
+
+def _told(report: Report, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "found": len(report.swept),
+        "leftovers": [
+            asdict(one.leftover) | {"end": one.end.value, "reason": one.reason}
+            for one in report.swept[:_MOST_ROWS]
+        ],
+        "errors": [failure.error.to_json() | {"place": failure.place} for failure in report.failures],
+    }
