@@ -4,6 +4,7 @@ from .base import Base
 from .catalog import Catalog
 from .failures import Contended
 from .machine import IllegalTransition, StateMachine
+from .outbox import publish
 from .transitions import Transition, requested_by, transit
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "IllegalTransition",
     "StateMachine",
     "Transition",
+    "publish",
     "requested_by",
     "transit",
 ]

@@ -40,6 +40,8 @@ TABLES = (
     ".catalog.intents",
     ".catalog.works",
     ".jobs.table",
+    ".catalog.outbox",
+    ".event_stream.tables",
     ".service.snapshots_tables",
 )
 

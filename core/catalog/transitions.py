@@ -69,6 +69,11 @@ def requested_by(request: str) -> Iterator[None]:
         _request.reset(token)
 
 
+def requested() -> str:
+    """Return the id of the request that is being carried out; "" if it is not known."""
+    return _request.get()
+
+
 def now_text(session: Session) -> str:
     """Return the time of a transaction's clock as records hold it: UTC, milliseconds, sorts by time."""
     clock: Clock = session.info.get(CLOCK, _utc_now)

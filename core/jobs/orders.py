@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from ..catalog import Catalog
+from ..catalog import Catalog, publish, requested_by
 from ..spi.errors import Conflict, InvalidArgument
 from .states import JobEvent, JobState
 from .table import Job, job_of
@@ -112,6 +112,8 @@ class Orders:
         )
         session.add(job)
         session.flush()
+        with requested_by(job.request_id):
+            publish(session, "job", job.id, job.state, {"kind": job.kind, "tenant": job.tenant})
         return job
 
     def get(self, job: str) -> Job:

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, Double, Index, String, select
 from sqlalchemy.orm import Mapped, MappedAsDataclass, Session, mapped_column
 
 from ..catalog.base import BIG, Base, stored
-from ..catalog.transitions import move
+from ..catalog.transitions import move, requested_by
 from ..spi.errors import NotFound
 from .states import JOB, JobEvent, JobState
 
@@ -78,7 +78,8 @@ class Job(MappedAsDataclass, Base, kw_only=True):
 
     def take(self, event: JobEvent, reason: str = "") -> None:
         """Move on, which is recorded with its reason; raises `IllegalTransition` where it does not fit."""
-        move(self, JOB, event, reason)
+        with requested_by(self.request_id):
+            move(self, JOB, event, reason)
 
 
 def job_of(session: Session, job: str, *, lock: bool = False) -> Job:

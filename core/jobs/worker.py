@@ -20,6 +20,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from ..catalog import requested_by
 from ..spi.errors import Busy, Conflict, Internal, StorageError, Unavailable
 from .claims import Claim, Claims
 from .run import Run
@@ -141,7 +142,8 @@ class Worker:
 
     def _attempt(self, run: Run) -> Mapping[str, Any] | StorageError:
         try:
-            return self._handlers[run.job.kind](run)
+            with requested_by(run.job.request_id):
+                return self._handlers[run.job.kind](run)
         except StorageError as error:
             return error
         except Exception as error:  # noqa: BLE001 - the edge: one bad job must not end the worker

@@ -1,0 +1,11 @@
+"""The event stream: every transition of every object, in order, for programs here and elsewhere.
+
+EventStream    read, follow          in this process, or another one on the same catalog
+Deliverer      webhooks              signed, at least once, in order per object
+"""
+
+from __future__ import annotations
+
+from .stream import EventStream, cloud_event, position_of
+
+__all__ = ["EventStream", "cloud_event", "position_of"]
