@@ -1,0 +1,185 @@
+"""Volumes as an orchestrator asks for them: written down, done, written down; again after any failure.
+
+    record and act in one transaction ──> backend ──> record at rest, act gone
+                                            │ failed: undone, and the error told
+                                            │ cannot be undone, or kill -9: `settle` ends it
+
+Every operation may be repeated, in any process of the fleet. What a dead process left of a volume is ended
+before anything else is begun with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from ...transfer_objects.ids import VolumeId
+from ..catalog.volume_states import VolumeEvent, VolumeState
+from ..catalog.volumes import VolumeRecord
+from ..pool import Pool
+from ..spi import Call, Conflict, HasDependents, NotFound, Snapshots, StorageError, Volume, VolumeSpec
+from ..steps import step
+from .volumes_records import KIND, NewVolume, VolumeRecords, refuse_if_used
+from .volumes_settle import settle, undo_create
+from .volumes_steps import Backends, Steps, learn
+from .works import Work
+
+_UNDO = 120.0  # seconds for undoing what failed; on top of its deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeService:
+    """Creates, grows and deletes volumes; `VolumeAttachments` brings them to VMs and hosts."""
+
+    records: VolumeRecords
+    site: Backends
+
+    @property
+    def steps(self) -> Steps:
+        """Return what its operations consist of."""
+        return Steps(records=self.records, site=self.site)
+
+    # -- create ---------------------------------------------------------------------------------------
+
+    def create(self, new: NewVolume, call: Call) -> VolumeRecord:
+        """Create a volume; the same again returns it.
+
+        Raises:
+            Conflict: the id has, or had, another specification, or is on the pool without a record.
+            StorageError: of the pool. Nothing of it is left, and the record is in Error.
+        """
+        pool = self.site.pool(new.pool)
+        self.end_interrupted(new.id, call)
+        found = self.records.find(new.id)
+        if found is not None and found.state is not VolumeState.ERROR:
+            return _same(found, new, pool)
+        _refuse_foreign(pool, new.id, call)
+        work = self.records.creating(new)
+        try:
+            made = _make(pool, new, call)
+        except StorageError as error:
+            self._undo(work, error)
+            raise
+        return self.records.end(work, VolumeEvent.SUCCEEDED, lambda _, record: learn(record, made))
+
+    def _undo(self, work: Work, error: StorageError) -> None:
+        try:
+            undo_create(self.steps, work, error.message, Call.within(_UNDO))
+        except StorageError as other:
+            self.records.works.leave(work, other.message)
+
+    # -- delete ---------------------------------------------------------------------------------------
+
+    def delete(self, volume: VolumeId, call: Call) -> None:
+        """Delete a volume; one that is not there is fine.
+
+        Raises:
+            InUse: a VM or a host has it.
+            HasDependents: its snapshots must go first.
+            StorageError: of the pool; the volume is on its way out, and a repeat or a sync goes on.
+        """
+        self.end_interrupted(volume, call)
+        found = self.records.find(volume)
+        if found is None or found.state is VolumeState.EXPUNGED:
+            return
+        _refuse_dependents(self.site.pool(found.pool), volume)
+        details = {"pool": found.pool}
+        work = self.records.begin(volume, "delete", VolumeEvent.EXPUNGE_REQUESTED, details, refuse_if_used)
+        try:
+            self.steps.expunge(work, call)
+        except StorageError as error:
+            self.records.works.leave(work, error.message)
+            raise
+
+    # -- resize ---------------------------------------------------------------------------------------
+
+    def resize(self, volume: VolumeId, size: int, call: Call) -> VolumeRecord:
+        """Grow a volume to `size` bytes; a running VM that has it sees that.
+
+        Raises:
+            StorageError: its record has the size that the pool gave it.
+        """
+        self.end_interrupted(volume, call)
+        found = self.records.get(volume)
+        details = {"pool": found.pool, "size": size, "device": found.device, "hypervisor": ""}
+        if found.vm is not None:
+            details["hypervisor"] = self.records.hypervisor_with(found)
+
+        def same(_: Session, record: VolumeRecord) -> None:
+            if (record.vm, record.device) != (found.vm, found.device):
+                raise Conflict(f"volume {volume} was attached or detached just now")
+
+        work = self.records.begin(
+            volume, "resize", VolumeEvent.RESIZE_REQUESTED, details, same, vm=found.vm or ""
+        )
+        try:
+            self.steps.pool(work).volumes.resize(volume, size, step(call))
+            return self.steps.adopt_size(work, call)
+        except StorageError as error:
+            self._after_failed_resize(work, error)
+            raise
+
+    def _after_failed_resize(self, work: Work, error: StorageError) -> None:
+        try:
+            settle(self.steps, work, Call.within(_UNDO))
+        except StorageError:
+            self.records.works.leave(work, error.message)
+
+    # -- after a crash --------------------------------------------------------------------------------
+
+    def end_interrupted(self, volume: VolumeId, call: Call) -> None:
+        """End what a dead process left of a volume; raises what kept it from being ended."""
+        work = self.records.works.claim(KIND, volume)
+        if work is not None:
+            self.settle(work, call)
+
+    def settle(self, work: Work, call: Call) -> None:
+        """Bring an act that was claimed to its end, by what the backends say.
+
+        Raises:
+            StorageError: they cannot be asked, or do not do it; the act stays for the next sync.
+        """
+        try:
+            settle(self.steps, work, call)
+        except StorageError as error:
+            self.records.works.leave(work, error.message)
+            raise
+
+
+def _make(pool: Pool, new: NewVolume, call: Call) -> Volume:
+    spec = VolumeSpec(id=new.id, size=new.size, name=new.name, qos=new.qos)
+    if new.snapshot is not None:
+        return pool.volumes.from_snapshot(new.snapshot, spec, step(call))
+    if new.template is not None:
+        return pool.volumes.from_template(new.template, spec, step(call))
+    return pool.volumes.create(spec, step(call))
+
+
+def _same(found: VolumeRecord, new: NewVolume, pool: Pool) -> VolumeRecord:
+    size = pool.traits.rounded(new.size)
+    asked = (new.pool, new.snapshot, new.template, new.name)
+    made = (found.pool, found.parent_snapshot, found.parent_template, found.name)
+    if found.state is not VolumeState.READY or asked != made or found.size < size:
+        raise Conflict(f"there is a volume {new.id} already, which is {found.state} and another one")
+    return found
+
+
+def _refuse_foreign(pool: Pool, volume: VolumeId, call: Call) -> None:
+    """Refuse an id that the pool has and the catalog has not: undoing a failure would remove those data."""
+    try:
+        pool.volumes.get(volume, step(call))
+    except NotFound:
+        return
+    raise Conflict(f"pool {pool.name!r} has a volume {volume} that the catalog does not know")
+
+
+def _refuse_dependents(pool: Pool, volume: VolumeId) -> None:
+    if pool.traits.delete_with_snapshots or Snapshots.provides not in pool.capabilities().native:
+        return
+    try:
+        first = next(iter(pool.snapshots.list(volume)), None)
+    except NotFound:
+        return
+    if first is not None:
+        raise HasDependents(f"volume {volume} has snapshots, such as {first.id}")
