@@ -36,6 +36,7 @@ _.handle_starttag, _.handle_data
 
 # Defects are switched on by these names over HTTP.
 agent_timeout, corrupt_first_read, drop_connection_midway, short_body, lost_reply
+half_frame, odd_flags, stray_response, bad_version
 
 # Reproducers of failing histories call these by name: conformance/modelbased/reproducer.py writes them.
 play_on_pool, play_on_store

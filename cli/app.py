@@ -15,6 +15,7 @@ from ..core.plugins import PluginError
 from ..core.spi import StorageError
 from . import (
     api,
+    agent,
     archive,
     archive_check,
     archive_copy,
@@ -105,6 +106,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(conformance.app, name="conformance")
 app.add_typer(wire.app, name="wire")
 app.add_typer(api.app, name="api")
+app.command()(agent.agent)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)

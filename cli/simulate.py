@@ -14,6 +14,7 @@ _SIMULATORS = {
     "swift": "OpenStack Swift: tempauth, ranges, SLO, defects",
     "s3": "S3 (moto), objects in memory",
     "bmc": "a BMC: IPMI 2.0 over LAN, with a hook that switches the host, and defects",
+    "management": "a management server, for `bollard agent`: TLS, frames, commands from files, defects",
     "hypervisor": "hosts of KVM, VMware, XenServer or Hyper-V with VMs that write real blocks",
 }
 

@@ -21,6 +21,7 @@ from .archive import Archive
 from .catalog import Catalog
 from .config import Backend, Config
 from .events import Observer, ignore
+from .host_identity import identified
 from .hypervisors import open_hypervisor
 from .pool import Pool, open_pool
 from .service.fleet import open_catalog, open_mover
@@ -166,9 +167,9 @@ class Site:
             yield from self.hosts_of(self.hypervisor(name), call)
 
     def hosts_of(self, hypervisor: Hypervisor, call: Call | None = None) -> Iterator[SiteHost]:
-        """Yield the hosts that one hypervisor reaches now."""
+        """Yield the hosts that one hypervisor reaches now, with what they prove themselves with to arrays."""
         for host in hypervisor.run("hypervisor.hosts", hypervisor.driver.list_hosts, call):
-            yield SiteHost(host=host, hypervisor=hypervisor)
+            yield SiteHost(host=identified(host, state_directory()), hypervisor=hypervisor)
 
     def host_for(self, hypervisor: Hypervisor, call: Call | None = None) -> Host:
         """Return the host that commands to a hypervisor are about: the configured one, or the only one.

@@ -88,7 +88,7 @@ def revert_disk_only(
     Each revert has files of its own: a repeated one must not be taken for the one before it, after which
     the guest has written.
     """
-    _refuse_firmware(uefi=command.uefi_enabled)
+    _refuse_firmware(uefi=command.uefi_enabled or bool(command.nvram_snapshot_path))
     vm, token = vm_id(command.vm_name), new_id("r")
     hypervisor = hypervisor_of(site, command.vm_name, call)
     driver, overlays, bases = hypervisor.require(Overlays), {}, {}
@@ -121,6 +121,7 @@ def delete_disk_only(command: DeleteDiskOnlyVmSnapshotCommand, site: Site, call:
     Raises:
         HasDependents: merge first.
     """
+    _refuse_firmware(uefi=bool(command.nvram_snapshot_path))
     for snapshot in command.snapshots:
         _, own, volume = _owner(snapshot, site, call)
         image = image_at(own, volume, snapshot.path)

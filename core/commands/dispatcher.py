@@ -72,6 +72,11 @@ TABLE: dict[type[c.Command], _Row] = {
 }
 
 
+def answer_class(command: str) -> type[c.Answer]:
+    """Return what answers a command, by the name of its class; `Answer` for what is none."""
+    return next((row.answer for cls, row in TABLE.items() if cls.__name__ == command), c.Answer)
+
+
 class Dispatcher:
     """Carries out commands over the drivers of a site; safe for threads.
 
