@@ -14,8 +14,8 @@ import typer
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
 from . import (
-    api,
     agent,
+    api,
     archive,
     archive_check,
     archive_copy,

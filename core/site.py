@@ -23,6 +23,7 @@ from .config import Backend, Config
 from .events import Observer, ignore
 from .host_identity import identified
 from .hypervisors import open_hypervisor
+from .mover import state_directory
 from .pool import Pool, open_pool
 from .service.fleet import open_catalog, open_mover
 from .spi import Call, Host, InvalidArgument, NotFound, StorageError
