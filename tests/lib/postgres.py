@@ -34,9 +34,14 @@ _TEMPLATE = "with_tables"
 
 
 class Postgres:
-    """The server; close it."""
+    """The server; close it.
 
-    def __init__(self) -> None:
+    Args:
+        durable: wait for the disk, as one in production does.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._waits = "on" if durable else "off"
         sweep()
         self.home = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _locked(self.home)
@@ -66,9 +71,9 @@ class Postgres:
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.home),
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
+            "fsync": self._waits,
+            "synchronous_commit": self._waits,
+            "full_page_writes": self._waits,
             "max_connections": "60",
             "shared_buffers": "32MB",
         }
