@@ -1,6 +1,6 @@
 """Kills an orchestrator with -9 before and after every durable step of an operation, and syncs the rest.
 
-    python -m tests.service.service_kill_lab sqlite|postgresql DIRECTORY PARTS [SCENARIO ...]
+    python -m tests.service.service_kill_lab sqlite|postgresql nfs|s3 DIRECTORY PARTS [SCENARIO ...]
         prints one JSON line per kill; of PARTS kills it does one, chosen by the seed of the scenario's name
 
 Each round is a fork of this process: a volume of its own, a worker that kills itself at its n-th step, and
@@ -326,7 +326,7 @@ def begin(lab: Lab) -> None:
         clear(cloud, names)
 
 
-def main(database: str, directory: Path, parts: int, names: list[str]) -> None:
+def main(database: str, store: str, directory: Path, parts: int, names: list[str]) -> None:
     """Run each scenario undisturbed and count its borders; then kill at one of `parts` of them."""
     with ExitStack() as stack:
         url = f"sqlite:///{directory}/catalog.db"
@@ -336,7 +336,7 @@ def main(database: str, directory: Path, parts: int, names: list[str]) -> None:
             "gold": stack.enter_context(POOLS["array"](directory)),
             "files": stack.enter_context(POOLS["qcow2"](directory)),
         }
-        lab = Lab(directory, url, pools, stack.enter_context(STORES["nfs"](directory)))
+        lab = Lab(directory, url, pools, stack.enter_context(STORES[store](directory)))
         in_child(partial(begin, lab))
         for name in names or SCENARIOS:
             play(lab, name, 0)
@@ -345,5 +345,5 @@ def main(database: str, directory: Path, parts: int, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _, database, directory, parts, *names = sys.argv
-    main(database, Path(directory), int(parts), names)
+    _, database, store, directory, parts, *names = sys.argv
+    main(database, store, Path(directory), int(parts), names)

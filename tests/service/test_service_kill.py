@@ -21,23 +21,29 @@ from .service_kill_lab import SCENARIOS
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-_PARTS = 1 if os.environ.get("BOLLARD_LONG") else 8
-_DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.real)]
+_LONG = bool(os.environ.get("BOLLARD_LONG"))
+_LABS = [
+    ("sqlite", "nfs", 1 if _LONG else 8, ()),
+    pytest.param(("postgresql", "nfs", 1 if _LONG else 8, ()), marks=pytest.mark.real),
+    ("sqlite", "s3", 1 if _LONG else 24, ("leaves", "delete", "restore", "template-archived")),
+]
+_LAB = "tests.service.service_kill_lab"
 Rounds = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=_DATABASES)
+@pytest.fixture(scope="module", params=_LABS, ids=lambda lab: f"{lab[0]}-{lab[1]}")
 def rounds(request: pytest.FixtureRequest) -> Rounds:
     """What was found after the run that nobody killed, and after each kill; in memory, for its fsyncs."""
+    database, store, parts, names = request.param
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory of its own in it
     with tempfile.TemporaryDirectory(dir=memory) as directory:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.service.service_kill_lab", request.param, directory, str(_PARTS)],
+            [sys.executable, "-m", _LAB, database, store, directory, str(parts), *names],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "lib")},
             capture_output=True,
             text=True,
-            timeout=280 * (8 // _PARTS),
+            timeout=280 * (8 if _LONG else 1),
             check=False,
         )
     assert done.returncode == 0, done.stderr
@@ -47,7 +53,8 @@ def rounds(request: pytest.FixtureRequest) -> Rounds:
 def test_every_operation_is_killed(rounds: Rounds) -> None:
     """Each runs through once, and is killed then; more than a third of the kills left work to the sync."""
     kills = Counter(one["scenario"] for one in rounds if one["step"])
-    assert set(kills) == set(SCENARIOS)
+    assert set(kills) <= set(SCENARIOS)
+    assert len(kills) in (4, len(SCENARIOS))
     assert {one["status"] for one in rounds if one["step"]} == {-9}
     assert sum(bool(one["ended"]) for one in rounds) > len(rounds) // 3
 
