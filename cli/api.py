@@ -16,6 +16,7 @@ import typer
 from ..api.tokens import Scope, Token, Tokens
 from ..core.catalog import Catalog
 from ..core.commands import Dispatcher
+from ..core.event_stream import WebhookService, webhooks_of
 from ..core.jobs import Claims, Handler, JobLimits, Orders, Worker
 from ..core.jobs.commands import KIND as COMMAND
 from ..core.jobs.commands import CommandHandler
@@ -90,6 +91,7 @@ def serve(
             Worker(Claims(opened, limits=limits, lease=lease), handlers, slots=workers) if workers else None
         )
         listener = listen(address, port, plain=tls is None)
+        stack.enter_context(WebhookService(opened, webhooks_of(site.config.webhooks)))
         server = ApiServer(services, listener, worker=worker, tls=tls)
         _tell({"url": _url(listener, tls), "pid": os.getpid()}, json)
         server.run()

@@ -29,6 +29,7 @@ from . import (
     demo,
     doctor,
     drivers,
+    events,
     fences,
     new_driver,
     pools,
@@ -107,6 +108,7 @@ app.add_typer(conformance.app, name="conformance")
 app.add_typer(wire.app, name="wire")
 app.add_typer(api.app, name="api")
 app.command()(agent.agent)
+app.add_typer(events.app, name="events")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)

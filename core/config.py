@@ -65,7 +65,7 @@ _ENTRY_KEYS = {
     "hypervisors": {"driver", "options", "host", "uuid"},
     "fences": {"driver", "options"},
 }
-_TOP_KEYS = {*_ENTRY_KEYS, "default", "catalog"}
+_TOP_KEYS = {*_ENTRY_KEYS, "default", "catalog", "webhooks"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,7 @@ class Config:
     Attributes:
         path: where it came from, for messages.
         catalog: where the fleet's records are, as `CatalogPlace` has it; None: this machine is alone.
+        webhooks: where events are delivered, as `event_stream.Webhook` has it.
     """
 
     path: Path
@@ -104,6 +105,7 @@ class Config:
     default_store: str = ""
     default_pool: str = ""
     catalog: Mapping[str, Any] | None = None
+    webhooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def pool(self, name: str = "") -> Backend:
         """Return a pool by name or uuid, or the default (or only) one."""
@@ -165,6 +167,10 @@ def load_config(path: Path | None = None) -> Config:
         default_store=_text(path, "default.store", default.get("store", "")),
         default_pool=_text(path, "default.pool", default.get("pool", "")),
         catalog=catalog if "catalog" in raw else None,
+        webhooks={
+            name: _table(path, f"webhooks.{name}", _table(path, "webhooks", raw))
+            for name in _table(path, "webhooks", raw)
+        },
     )
     _check_mode(config)
     return config
@@ -255,6 +261,12 @@ def _check_mode(config: Config) -> None:
                     f"{config.path}: {backend.name}.{key} is a plain secret in a file that others may read:"
                     f" use {{ env = … }} or {{ file = … }}, or chmod 600 {config.path}"
                 )
+    for name, webhook in config.webhooks.items():
+        if isinstance(webhook.get("secret"), str):
+            raise InvalidArgument(
+                f"{config.path}: webhooks.{name}.secret is a plain secret in a file that others may read:"
+                f" use {{ env = … }} or {{ file = … }}, or chmod 600 {config.path}"
+            )
     url, password = (config.catalog or {}).get("url"), (config.catalog or {}).get("password")
     if isinstance(password, str) or (isinstance(url, str) and urlsplit(url).password):
         raise InvalidArgument(

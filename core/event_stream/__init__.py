@@ -6,6 +6,17 @@ Deliverer      webhooks              signed, at least once, in order per object
 
 from __future__ import annotations
 
+from .delivery import Deliverer
+from .options import Webhook, webhooks_of
+from .service import WebhookService
 from .stream import EventStream, cloud_event, position_of
 
-__all__ = ["EventStream", "cloud_event", "position_of"]
+__all__ = [
+    "Deliverer",
+    "EventStream",
+    "Webhook",
+    "WebhookService",
+    "cloud_event",
+    "position_of",
+    "webhooks_of",
+]

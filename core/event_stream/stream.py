@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
 from ..catalog.outbox import OutboxEvent
 from ..spi.errors import InvalidArgument
+from .tables import PendingRow
 
 MAX_PAGE = 1000
 
@@ -63,18 +64,19 @@ class EventStream:
                 stop.wait(self._poll)
 
     def prune(self, *, older_than: timedelta, now: datetime | None = None, limit: int = 10_000) -> int:
-        """Forget events of long ago, whether delivered or not; return how many.
+        """Forget events of long ago, whether delivered to all webhooks or not; return how many.
 
         The newest one stays: it tells where the stream goes on.
         """
         before = ((now or datetime.now(UTC)) - older_than).astimezone(UTC).isoformat(timespec="milliseconds")
         with self._catalog.transaction(scope="events") as session:
-            old = select(OutboxEvent.number).where(
+            old = select(OutboxEvent.position).where(
                 OutboxEvent.time < before, OutboxEvent.position < _last(session)
             )
-            numbers = session.scalars(old.limit(limit)).all()
-            gone = session.execute(delete(OutboxEvent).where(OutboxEvent.number.in_(numbers)))
-            return cast("CursorResult[Any]", gone).rowcount
+            positions = session.scalars(old.limit(limit)).all()
+            session.execute(delete(PendingRow).where(PendingRow.position.in_(positions)))
+            session.execute(delete(OutboxEvent).where(OutboxEvent.position.in_(positions)))
+        return len(positions)
 
     def _give_positions(self) -> None:
         new = select(OutboxEvent.number).where(OutboxEvent.position.is_(None)).order_by(OutboxEvent.number)

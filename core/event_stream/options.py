@@ -1,0 +1,64 @@
+"""[webhooks.NAME] of the configuration.
+
+[webhooks.billing]
+url = "https://billing.example/hooks/bollard"
+secret = { env = "BILLING_HOOK_SECRET" }
+types = "bollard.volume. bollard.snapshot."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...transfer_objects.secret import Secret
+from ..spi import InvalidArgument, option, parse_options
+
+_SHORTEST_SECRET = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where events are delivered."""
+
+    url: str = option(help="https URL that takes POST", example="https://billing.example/hook")
+    secret: Secret = option(help="Signs each delivery: 16 characters or more", secret=True)
+    types: str = option(
+        help="Beginnings of types that are wanted, with blanks between; none: all", default=""
+    )
+    private: bool = option(help="Allow http, and private and loopback addresses", default=False)
+    attempts: int = option(help="Deliveries of one event before it is given up", default=12, minimum=1)
+    timeout: float = option(help="Seconds for each step of a delivery", default=10.0, minimum=0.1)
+
+    def wants(self, kind: str) -> bool:
+        """Tell whether events of a type are delivered."""
+        wanted = self.types.split()
+        return not wanted or kind.startswith(tuple(wanted))
+
+
+def webhooks_of(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, Webhook]:
+    """Return the webhooks of a configuration by name.
+
+    Raises:
+        InvalidArgument: naming the webhook and the rule, never the secret.
+    """
+    return {name: _parse(name, options) for name, options in raw.items()}
+
+
+def _parse(name: str, options: Mapping[str, Any]) -> Webhook:
+    try:
+        found = parse_options(Webhook, options)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"[webhooks.{name}]: {error.message}") from error
+    parts = urlsplit(found.url)
+    if parts.scheme not in (("https", "http") if found.private else ("https",)) or not parts.hostname:
+        raise InvalidArgument(f"[webhooks.{name}]: the url must be https (or http with private = true)")
+    if parts.username or parts.password:
+        raise InvalidArgument(f"[webhooks.{name}]: no user or password in the url; deliveries are signed")
+    if len(found.secret.reveal()) < _SHORTEST_SECRET:
+        raise InvalidArgument(
+            f"[webhooks.{name}]: the secret must have {_SHORTEST_SECRET} characters or more"
+        )
+    return found
