@@ -36,6 +36,7 @@ from . import (
     simulate,
     stores,
     sweep,
+    sync,
     wire,
 )
 from .context import Settings
@@ -113,6 +114,7 @@ app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(drivers.drivers)
 app.command()(sweep.sweep)
+app.command()(sync.sync)
 app.command()(new_driver.new_driver)
 
 

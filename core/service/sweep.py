@@ -24,6 +24,7 @@ from ..spi import Internal, Outcome, StorageError
 from ..store import Store
 from .leftovers import End, Failure, Leftover, Place, Report, Run, Swept
 from .seen import Seen
+from .snapshots_claims import CLAIM
 from .sweep_pools import PoolPlace
 from .sweep_stores import StorePlace
 
@@ -63,7 +64,7 @@ class Sweep:
             pools = _open_all("pool", self.pools, threads, stack, report)
             stores = _open_all("store", self.stores, threads, stack, report)
             places = [
-                *self._pool_places(pools, report),
+                *self._pool_places(pools, report, run),
                 *(StorePlace(store=store) for store in stores),
                 *self.places,
             ]
@@ -72,10 +73,13 @@ class Sweep:
                 report.failures += failure
         return report
 
-    def _pool_places(self, pools: Sequence[Pool], report: Report) -> Iterator[PoolPlace]:
+    def _pool_places(self, pools: Sequence[Pool], report: Report, run: Run) -> Iterator[PoolPlace]:
         """Share the entries out first: of two threads that claim one, each would find the other at it."""
         of_pool: dict[str, list[Entry]] = {pool.info.identity: [] for pool in pools}
         for entry in self.mover.journal.abandoned():
+            if entry.kind == CLAIM:  # it keeps others out while its owner lives, and names nothing
+                entry.release() if run.dry_run else entry.done()
+                continue
             entry.release()
             mine = of_pool.get(entry.fields.get("pool", "")) if entry.kind in KINDS else None
             if mine is not None:

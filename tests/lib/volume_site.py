@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,33 @@ class Backends:
         return self._hypervisor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where everything is: what another process needs to be told."""
+
+    home: str
+    url: str
+    array: dict[str, str]
+    cluster: str
+
+    def open_pool(self) -> Pool:
+        """Open the array."""
+        options = parse_options(ArrayDriver.Options, self.array)
+        return Pool("gold", ArrayDriver(options), sleep=lambda _: None)
+
+
 class Process:
     """One process of the fleet."""
 
-    def __init__(self, site: Site, connected: Process | None = None) -> None:
+    def __init__(self, site: Place, connected: Process | None = None) -> None:
         self._connected = connected
         if connected is None:
             self.catalog = Catalog(site.url)
             self.pool = site.open_pool()
-            self.driver = SimulatedHypervisorDriver(SimulatedHypervisorOptions(url=site.cluster.url))
+            self.driver = SimulatedHypervisorDriver(SimulatedHypervisorOptions(url=site.cluster))
         else:
             self.catalog, self.pool, self.driver = connected.catalog, connected.pool, connected.driver
-        self.owner = Owner(self.catalog, site.home / "owners", lease=Lease(beat=0))
+        self.owner = Owner(self.catalog, Path(site.home) / "owners", lease=Lease(beat=0))
         self.works = Works(self.catalog, self.owner)
         self.site = Backends(self.pool, Hypervisor("cluster", self.driver, sleep=lambda _: None))
         self.volumes = VolumeService(
@@ -153,27 +169,28 @@ class Site:
             self.http.put(f"/vms/{VM}", json={"host": "h1"}).raise_for_status()
             self.showing = SimulatedHypervisorDriver(SimulatedHypervisorOptions(url=self.cluster.url))
             self._stack.callback(self.showing.close)
-            self.looking = self._stack.enter_context(self.open_pool())
+            self.looking = self._stack.enter_context(self.place.open_pool())
             self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def open_pool(self) -> Pool:
-        """Open the array."""
-        options = {
+    @property
+    def place(self) -> Place:
+        """What another process needs to be told."""
+        array = {
             "url": self.array.url,
             "username": self.array.admin_user,
             "password": self.array.admin_password,
             "pool": "gold",
-            "ca": self.array.ca,
+            "ca": str(self.array.ca),
         }
-        return Pool("gold", ArrayDriver(parse_options(ArrayDriver.Options, options)), sleep=lambda _: None)
+        return Place(home=str(self.home), url=self.url, array=array, cluster=self.cluster.url)
 
     def process(self, connected: Process | None = None) -> Process:
         """Start one, which is closed with the site; with the connections of another one it costs less."""
-        process = Process(self, connected)
+        process = Process(self.place, connected)
         self._stack.callback(process.close)
         return process
 
@@ -193,9 +210,10 @@ class Site:
             there = [r for r in records if r.state not in ("Expunged", "Error")]
             assert not session.scalars(select(WorkRow)).all()
             assert {r.state for r in records} <= {"Ready", "Expunged", "Error"}
+            kinds: tuple[type[Any], ...] = (Grant, Introduction)
             held = {
                 kind: session.scalars(select(kind).where(kind.state != HoldState.RELEASED)).all()
-                for kind in (Grant, Introduction)
+                for kind in kinds
             }
         assert all(row.state is HoldState.HELD for rows in held.values() for row in rows)
         grants: dict[str, list[str]] = {r.id: [] for r in there}

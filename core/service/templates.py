@@ -1,0 +1,186 @@
+"""Templates kept on pools, from which volumes are cloned.
+
+    seed     record ── prepare ── the caller's bytes, written by this machine ── seal ── Ready
+    evict    record ── evict ── gone
+
+A seed that was not sealed is nobody's: after a crash it is removed, and seeding it again starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ...transfer_objects.enums import DataStoreRole
+from ...transfer_objects.ids import TemplateId, VolumeId
+from ..access import Mover
+from ..catalog import Catalog
+from ..catalog.object_states import ObjectEvent, ObjectState
+from ..catalog.transitions import now_text
+from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
+from ..dataplane import BlockSink
+from ..pool import Pool
+from ..spi import Call, Conflict, NotFound, StorageError, TemplateSpec
+from ..steps import step
+from .volumes_steps import Backends
+from .works import Work, Works
+
+KIND = "template"
+Fill = Callable[[BlockSink, Call], None]
+"""Writes a template's bytes into its seed; flushing is the service's."""
+
+Sized = TypeVar("Sized", TemplateRecord, ObjectRef)
+
+_UNDO = 120.0  # seconds for undoing what failed; on top of its deadline
+_GONE = (ObjectState.DESTROYED, ObjectState.ALLOCATED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateService:
+    """Brings templates to pools and takes them away; one act per template at a time."""
+
+    catalog: Catalog
+    works: Works
+    site: Backends
+    mover: Mover
+
+    def find(self, template: TemplateId, pool: str) -> ObjectRef | None:
+        """Return what a pool has of a template, or had; None if it never had it."""
+        with self.catalog.reading() as session:
+            return _ref(session, template, pool)
+
+    def seed(self, template: TemplateSpec, pool: str, fill: Fill, call: Call) -> ObjectRef:
+        """Bring a template to a pool; one that is there already is returned, and `fill` is not called.
+
+        Raises:
+            Conflict: there is a template of this id with another size.
+            StorageError: the pool has nothing of it.
+        """
+        opened = self.site.pool(pool)
+        self.end_interrupted(template.id, call)
+        found = self.find(template.id, pool)
+        if found is not None and found.state is ObjectState.READY:
+            return _same(found, template)
+        work = self._begin_seed(template, pool)
+        try:
+            self._fill(opened, template, fill, call)
+        except BaseException as error:
+            self._undo(work, error)
+            raise
+        return self._end(work, ObjectEvent.SUCCEEDED)
+
+    def _fill(self, pool: Pool, template: TemplateSpec, fill: Fill, call: Call) -> None:
+        seed = pool.volumes.prepare_template(template, step(call))
+        with self.mover.writing_volume(pool, VolumeId(seed.id)) as sink:
+            fill(sink, call)
+            sink.flush()
+        pool.volumes.seal_template(template.id, step(call))
+
+    def _undo(self, work: Work, error: BaseException) -> None:
+        try:
+            self.settle(work, Call.within(_UNDO))
+        except StorageError:
+            self.works.leave(work, str(error))
+
+    def evict(self, template: TemplateId, pool: str, call: Call) -> None:
+        """Take a template from a pool; one that is not there is fine.
+
+        Raises:
+            HasDependents: volumes still need it; it is on its way out, and a repeat or a sync goes on.
+        """
+        self.end_interrupted(template, call)
+        found = self.find(template, pool)
+        if found is None or found.state in _GONE:
+            return
+        with self.catalog.transaction() as session:
+            work = self.works.begin(session, KIND, template, "evict", {"pool": pool})
+            _there(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
+        self.settle(work, call)
+
+    def end_interrupted(self, template: TemplateId, call: Call) -> None:
+        """End what a dead process left of a template."""
+        work = self.works.claim(KIND, template)
+        if work is not None:
+            self.settle(work, call)
+
+    def settle(self, work: Work, call: Call) -> None:
+        """Bring an act that was claimed to its end.
+
+        Raises:
+            StorageError: the pool does not do it; the act stays for the next sync.
+        """
+        template = TemplateId(work.object)
+        try:
+            pool = self.site.pool(work.details["pool"])
+            self.mover.sweep_pool(pool)  # a dead writer's access keeps a seed from being removed
+            pool.volumes.evict_template(template, step(call))
+        except StorageError as error:
+            self.works.leave(work, error.message)
+            raise
+        self._end(work, ObjectEvent.FAILED if work.act == "seed" else ObjectEvent.SUCCEEDED)
+
+    def _begin_seed(self, template: TemplateSpec, pool: str) -> Work:
+        with self.catalog.transaction() as session:
+            work = self.works.begin(session, KIND, template.id, "seed", {"pool": pool})
+            record = session.get(TemplateRecord, template.id)
+            if record is None:
+                record = TemplateRecord(id=template.id, created=now_text(session), size=template.size)
+                session.add(record)
+                record.take(ObjectEvent.SUCCEEDED)
+            _same(record, template)
+            record.name = template.name
+            _fresh(session, template, pool).take(ObjectEvent.CREATE_REQUESTED)
+            return work
+
+    def _end(self, work: Work, event: ObjectEvent) -> ObjectRef:
+        with self.catalog.transaction() as session:
+            ref = _there(session, TemplateId(work.object), work.details["pool"])
+            self.works.end(session, work)
+            ref.take(event)
+            return ref
+
+
+def _same(found: Sized, template: TemplateSpec) -> Sized:
+    if found.size != template.size:
+        raise Conflict(f"template {template.id} has {found.size} bytes")
+    return found
+
+
+def _ref(session: Session, template: str, pool: str) -> ObjectRef | None:
+    return session.scalar(
+        select(ObjectRef).where(
+            ObjectRef.kind == ObjectKind.TEMPLATE, ObjectRef.object == template, ObjectRef.store == pool
+        )
+    )
+
+
+def _there(session: Session, template: str, pool: str) -> ObjectRef:
+    found = _ref(session, template, pool)
+    if found is None:
+        raise NotFound(f"pool {pool!r} has no template {template}")
+    return found
+
+
+def _fresh(session: Session, template: TemplateSpec, pool: str) -> ObjectRef:
+    """Return a row that may be created; that of one that was evicted makes room."""
+    found = _ref(session, template.id, pool)
+    if found is not None and found.state is ObjectState.DESTROYED:
+        session.delete(found)
+        session.flush()
+        found = None
+    if found is None:
+        found = ObjectRef(
+            kind=ObjectKind.TEMPLATE,
+            object=template.id,
+            store=pool,
+            role=DataStoreRole.PRIMARY,
+            path=template.id,
+            created=now_text(session),
+            size=template.size,
+        )
+        session.add(found)
+    return found
