@@ -8,10 +8,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from ..core.hypervisors import open_hypervisor
 from ..core.mover import state_directory
 from ..core.service.leftovers import End, Report, Run, Swept
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
+from ..core.service.sweep_hosts import HostPlace
+from ..core.site import Site
 from . import context
 from .context import JsonFlag
 from .jobs import job
@@ -36,19 +39,26 @@ def sweep(
 ) -> None:
     """Remove what killed processes left on pools and stores; only what is Bollard's and nobody's any more."""
     configured = context.config(ctx)
-    work = Sweep(
-        pools=_openers(partial(context.pool, ctx), configured.pools),
-        stores=_openers(partial(context.store, ctx), configured.stores),
-        mover=context.mover(ctx),
-        seen=Seen(state_directory() / "swept"),
-    )
-    with job(ctx, "sweeping", json) as call:
+    with context.site(ctx) as site, job(ctx, "sweeping", json) as call:
+        work = Sweep(
+            pools=_openers(partial(context.pool, ctx), configured.pools),
+            stores=_openers(partial(context.store, ctx), configured.stores),
+            hosts=_openers(partial(_hosts, site), configured.hypervisors),
+            mover=context.mover(ctx),
+            seen=Seen(state_directory() / "swept"),
+        )
         found = work.run(Run(call=call, dry_run=dry_run, older_than=older_than * 3600.0))
     if json:
         print_json(_document(found, dry_run=dry_run))
     else:
         _tell(found)
     raise typer.Exit(_code(found))
+
+
+def _hosts(site: Site, name: str) -> HostPlace:
+    backend = site.config.hypervisor(name)
+    opened = open_hypervisor(backend.name, backend.driver, backend.options)
+    return HostPlace(hypervisor=opened, catalog=site.catalog())
 
 
 def _openers(open_one: Callable[[str], T], names: Any) -> dict[str, Callable[[], T]]:

@@ -25,6 +25,7 @@ from ..store import Store
 from .leftovers import End, Failure, Leftover, Place, Report, Run, Swept
 from .seen import Seen
 from .snapshots_claims import CLAIM
+from .sweep_hosts import HostPlace
 from .sweep_pools import PoolPlace
 from .sweep_stores import StorePlace
 
@@ -48,14 +49,14 @@ class Sweep:
         pools: by name, what opens each; as `stores`.
         mover: this machine, and its journal.
         seen: see `Seen`.
-        places: further places, which are open.
+        hosts: by name, what opens the hosts of each hypervisor.
     """
 
     pools: Mapping[str, Callable[[], Pool]]
     stores: Mapping[str, Callable[[], Store]]
     mover: Mover
     seen: Seen
-    places: Sequence[Place] = field(default=())
+    hosts: Mapping[str, Callable[[], HostPlace]] = field(default_factory=dict)
 
     def run(self, run: Run) -> Report:
         """Look everywhere, and remove what is found unless it is a dry run."""
@@ -63,10 +64,11 @@ class Sweep:
         with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE) as threads:
             pools = _open_all("pool", self.pools, threads, stack, report)
             stores = _open_all("store", self.stores, threads, stack, report)
-            places = [
+            hosts = _open_all("hypervisor", self.hosts, threads, stack, report)
+            places: list[Place] = [
                 *self._pool_places(pools, report, run),
                 *(StorePlace(store=store) for store in stores),
-                *self.places,
+                *hosts,
             ]
             for swept, failure in threads.map(lambda place: _look(place, run), places):
                 report.swept += swept

@@ -14,6 +14,7 @@ from typing import TypeVar
 from ...transfer_objects.ids import HostId, VmId, VmSnapshotId
 from .call import Call
 from .driver import Driver
+from .errors import Unsupported
 from .location import Location
 from .model import Host
 
@@ -92,6 +93,15 @@ class HypervisorDriver(Driver[O]):
         """Take it out of the host. [forget.no-trace] No device, session, secret or pool object
         MUST remain; [forget.data] the data MUST stay; [forget.in-use] a used object gives `InUse`.
         """
+
+    def introductions(self, host: HostId, call: Call) -> Sequence[Introduced]:
+        """Return the volumes that a host was made to know; an unknown host knows nothing.
+
+        Raises:
+            Unsupported: the driver is older than this method.
+        """
+        del host, call
+        raise Unsupported(f"{type(self).__name__} cannot list what hosts know")
 
     @abstractmethod
     def attach(self, vm: VmId, disk: Introduced, call: Call) -> str:

@@ -133,6 +133,18 @@ class SimulatedHypervisorDriver(
                 message = f"host {host} still has a device of {kind} {object_id} after forgetting it"
                 raise Internal(message, outcome=Outcome.APPLIED)
 
+    def introductions(self, host: HostId, call: Call) -> Sequence[Introduced]:
+        """See `HypervisorDriver.introductions`."""
+        try:
+            shown = items(self._client.get(f"{path_of('hosts', host)}/objects", call))
+        except NotFound:
+            return []
+        return [
+            Introduced(object_id=member(one, "id", str), host=host, path=_place(one))
+            for one in shown
+            if member(one, "kind", str) == ObjectKind.VOLUME
+        ]
+
     def _known(self, disk: Introduced, call: Call) -> Json:
         """Return the object as its host knows it now."""
         shown = items(self._client.get(f"{path_of('hosts', disk.host)}/objects", call))

@@ -9,7 +9,7 @@ After a kill -9 anywhere in between a repeat finishes: the register's entry come
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,12 @@ class KvmObjects(KvmHosts):
         if needs_secret(known):
             drop_secret(link, usage_of(kind, object_id), call)
         self._register.drop(host, kind, object_id)
+
+    def introductions(self, host: HostId, call: Call) -> Sequence[Introduced]:
+        """See `HypervisorDriver.introductions`."""
+        call.check()
+        known = self._register.all(host, ObjectKind.VOLUME) if host in self._links else ()
+        return [_introduced(one) for one in known]
 
     def _known(self, disk: Introduced) -> Introduction:
         """Return the object as its host knows it now."""

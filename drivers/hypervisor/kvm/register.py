@@ -50,6 +50,14 @@ class Register:
             if found is not None:
                 yield found
 
+    def all(self, host: HostId, kind: ObjectKind) -> Iterator[Introduction]:
+        """Yield what the host knows of a kind, by id."""
+        directory = self._state / host / "introduced"
+        for path in sorted(directory.glob(f"{kind}.*.json")):
+            found = _read(path)
+            if found is not None:  # else it was forgotten just now
+                yield found
+
     def keep(self, what: Introduction) -> None:
         """Write it down; when this returns it survives a power cut."""
         path = self._path(what.host, what.kind, what.object_id)
