@@ -97,9 +97,11 @@ def revert_disk_only(
     for snapshot in command.snapshots:
         volume_to, own, volume = _owner(snapshot, site, call)
         disk = disk_of(hypervisor, vm, volume, call)
-        overlays[disk.device] = overlay_at(own, volume, f"{token}.vms.qcow2")
+        present = _file(disk.location)
+        kind = "qcow2" if present.path == own.path else present.format
+        overlays[disk.device] = overlay_at(own, volume, f"{token}.vms.{kind}")
         bases[disk.device] = image_at(own, volume, snapshot.path)
-        old.append((own, volume, _file(disk.location)))
+        old.append((own, volume, present))
         new.append(told(volume_to, path=overlays[disk.device].path.name))
     hypervisor.run("overlay.switch", lambda c: driver.switch_images(vm, overlays, bases, c), step(call))
     for own, volume, image in old:

@@ -142,7 +142,10 @@ def _until(command: c.Command, call: Call | None, progress: Progress | None) -> 
 
 
 def _unsupported(command: c.Command) -> str:
-    name = wire_class(type(command)).name
+    try:
+        name = wire_class(type(command)).name
+    except KeyError:  # a class of ours alone
+        name = type(command).__name__
     return f"Unsupported command issued: {name}.  Are you sure you got the right type of server?"
 
 

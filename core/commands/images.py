@@ -40,13 +40,16 @@ def image_at(own: FileLocation, volume: VolumeId, path: str | None) -> FileLocat
 
 
 def overlay_at(own: FileLocation, volume: VolumeId, name: str) -> FileLocation:
-    """Return an overlay by its name, beside the volume's own file."""
+    """Return an overlay by its name, beside the volume's own file.
+
+    It is qcow2, unless its name ends with ".raw": some hypervisors have overlays of their own kind.
+    """
     check_name("path", name)
     mark = f"{volume}."
     whole = name if name.startswith(mark) else mark + name
     if whole == own.path.name:
         raise InvalidArgument(f"{whole} is the volume's own file, not an overlay")
-    return FileLocation(path=own.path.with_name(whole), format="qcow2")
+    return FileLocation(path=own.path.with_name(whole), format="raw" if whole.endswith(".raw") else "qcow2")
 
 
 def remove_overlay(own: FileLocation, volume: VolumeId, image: FileLocation) -> None:

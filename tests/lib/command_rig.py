@@ -17,13 +17,14 @@ from bollard.transfer_objects.enums import StoragePoolType, VolumeType
 from bollard.transfer_objects.ids import StoreId, TemplateId, VolumeId
 from bollard.transfer_objects.objects import DiskTO, SnapshotObjectTO, TemplateObjectTO, VolumeObjectTO
 from bollard.transfer_objects.stores import S3TO, DataStoreTO, NfsTO, PrimaryDataStoreTO
-from site_rig import ARRAY_UUID, FILES_UUID, NFS_UUID, S3_UUID
+from site_rig import ARRAY_UUID, FILES_UUID, NFS_UUID, RAW_UUID, S3_UUID
 
 MIB = 2**20
 SIZE = 2 * MIB
 
 ARRAY = PrimaryDataStoreTO(uuid=StoreId(ARRAY_UUID), pool_type=StoragePoolType.ISCSI, managed=True)
 FILES = PrimaryDataStoreTO(uuid=StoreId(FILES_UUID), pool_type=StoragePoolType.NETWORK_FILESYSTEM)
+RAW = PrimaryDataStoreTO(uuid=StoreId(RAW_UUID), pool_type=StoragePoolType.NETWORK_FILESYSTEM)
 NFS = NfsTO(uuid=StoreId(NFS_UUID))
 S3 = S3TO(uuid=StoreId(S3_UUID))
 POOLS = {"array": ARRAY, "files": FILES}

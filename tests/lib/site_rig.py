@@ -1,6 +1,6 @@
 """A whole site: a simulated array, a pool of files, a directory and a bucket as stores, simulated hosts.
 
-pool "array" (managed)   pool "files" (qcow2)   store "nfs"   store "s3" (moto)   hypervisor "cluster"
+pool "array" (managed)   pools "files" (qcow2), "raw"   store "nfs"   store "s3" (moto)   hypervisor "cluster"
                                                                                   h1, h2; VMs vm-1, vm-2
 """
 
@@ -25,6 +25,7 @@ MIB = 2**20
 GIB = 2**30
 
 ARRAY_UUID = "11111111-0000-4000-8000-000000000001"
+RAW_UUID = "66666666-0000-4000-8000-000000000006"
 FILES_UUID = "22222222-0000-4000-8000-000000000002"
 NFS_UUID = "33333333-0000-4000-8000-000000000003"
 S3_UUID = "44444444-0000-4000-8000-000000000004"
@@ -75,7 +76,7 @@ def site_rig(home: Path, *, s3: bool = False, personality: str = "KVM") -> Itera
         array = stack.enter_context(ArraySimulator(home / "array", pools={"pool-a": GIB}, job_seconds=0.0))
         cluster = stack.enter_context(HypervisorSimulator(home / "cluster", personality=personality))
         prepare(cluster.url, home / "objects")
-        for name in ("files", "secondary"):
+        for name in ("files", "raw", "secondary"):
             (home / name).mkdir(exist_ok=True)
         config = home / "bollard.toml"
         config.write_text(toml_of(_tables(home, array, cluster, s3_endpoint)))
@@ -99,6 +100,11 @@ def _tables(
             },
         },
         "pools.files": {"driver": "qcow2", "uuid": FILES_UUID, "options": {"path": home / "files"}},
+        "pools.raw": {
+            "driver": "qcow2",
+            "uuid": RAW_UUID,
+            "options": {"path": home / "raw", "format": "raw"},
+        },
         "stores.nfs": {
             "driver": "nfs",
             "uuid": [NFS_UUID, "Old_Name"],
