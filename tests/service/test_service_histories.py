@@ -193,8 +193,8 @@ class Histories(RuleBasedStateMachine):
                 with archive.open(call(), volume=volume, snapshot=snapshot) as source:
                     source.read_into(0, memoryview(content))
                 assert content == data
-        for volume, data in self.content.items():
-            assert cloud.read(VolumeId(volume)).startswith(data)
+        for name, data in self.content.items():
+            assert cloud.read(VolumeId(name)).startswith(data)
         assert cloud.leftovers() == []
         assert cloud.clock.now >= START
 

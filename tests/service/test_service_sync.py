@@ -166,7 +166,8 @@ def test_a_sync_leaves_the_living_alone(cloud):
     """While a copy is under way a sync neither takes it back nor waits for it."""
     volume = cloud.make("v-1", "gold", OLD)
     driver = cloud.site.stores["nightly"].driver
-    put, seen = driver.put, []
+    put = driver.put
+    seen: list[object] = []
 
     def meanwhile(*args: object, **kwargs: object) -> object:
         if not seen:

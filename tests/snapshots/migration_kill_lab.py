@@ -21,7 +21,8 @@ from typing import Any
 from bollard.core import migration
 from bollard.core.access import Mover
 from bollard.core.dataplane import NbdSink
-from bollard.core.journal import Entry, Journal
+from bollard.core.intents import Entry
+from bollard.core.journal import Journal
 from bollard.core.migration import VolumeMigration
 from bollard.core.mover import mover_host
 from bollard.core.pool import Pool, open_pool

@@ -23,7 +23,8 @@ from typing import Any
 
 from bollard.core.access import Mover
 from bollard.core.archive import Archive
-from bollard.core.journal import Entry, Journal
+from bollard.core.intents import Entry
+from bollard.core.journal import Journal
 from bollard.core.mover import mover_host
 from bollard.core.pool import open_pool
 from bollard.core.store import open_store
