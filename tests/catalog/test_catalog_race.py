@@ -79,6 +79,7 @@ def check_chain(session, moves: list[Transition]) -> None:
         assert record.size == len(own)
 
 
+@pytest.mark.slow
 def test_race_of_processes_loses_and_doubles_nothing(raced, start):
     """What each process was told is exactly what is recorded, and the records form one legal history."""
     done = told({name: start(raced, name, TRIES) for name in RACERS})
@@ -91,6 +92,7 @@ def test_race_of_processes_loses_and_doubles_nothing(raced, start):
     assert {name for name, _ in done} == set(RACERS)
 
 
+@pytest.mark.slow
 def test_killed_orchestrator_leaves_a_whole_history(raced, start):
     """Kill -9 at any moment: what it has told is recorded, at most one more is, and others go on at once."""
     racers = {name: start(raced, name, 100_000 if name == "a" else TRIES) for name in RACERS}

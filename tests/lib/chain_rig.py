@@ -38,11 +38,19 @@ class ChainRig(ChainSite):
     """
 
     def __init__(
-        self, directory: Path, *, delta_max: int = 3, backup: bool = False, lagging: bool = False
+        self,
+        directory: Path,
+        *,
+        delta_max: int = 3,
+        backup: bool = False,
+        lagging: bool = False,
+        catalog_url: str = "",
     ) -> None:
         super().__init__(directory, delta_max=delta_max, backup=backup)
         self.pauses: list[float] = []  # seconds that the archive waited for its listing
         self._lagging = lagging
+        self._catalog_url = catalog_url or f"sqlite:///{directory}/catalog.db"
+        self._catalogs: list[Catalog] = []
         self.disk = directory / "volume.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", self.disk, str(SIZE))
         self.host = QemuBackups()
@@ -54,6 +62,8 @@ class ChainRig(ChainSite):
     def close(self) -> None:
         """End what runs."""
         self.host.close()
+        for catalog in self._catalogs:
+            catalog.close()
         if self._archive_store:
             self._archive_store.close()
 
@@ -64,7 +74,7 @@ class ChainRig(ChainSite):
         stores = self.directories()
         stores["archive"] = self._archive()
         return kvm.Site(
-            catalog=Catalog(f"sqlite:///{self.directory}/catalog.db"),
+            catalog=self._catalog(),
             journal=Journal(self.directory / "journal"),
             settings=self.settings,
             stores=stores,
@@ -73,6 +83,13 @@ class ChainRig(ChainSite):
             disk_of=lambda _: None if self.images else DISK,
             image_of=lambda _: self.images,
         )
+
+    def _catalog(self) -> Catalog:
+        """Open it once more, as a new process does; no test needs more than a few at a time."""
+        self._catalogs.append(Catalog(self._catalog_url))
+        if len(self._catalogs) > 8:
+            self._catalogs.pop(0).close()
+        return self._catalogs[-1]
 
     def _archive(self) -> kvm.ChainArchive:
         if self._archive_store is None:

@@ -137,9 +137,11 @@ class SimulatedCloud:
         hooks: dict[str, Any] | None = None,
         excluded: Sequence[str] = (),
         form: str = "raw",
+        catalog_url: str = "",
     ) -> None:
         self.directory = directory
         self.personality = personality
+        self.catalog_url = catalog_url or f"sqlite:///{directory / 'catalog.sqlite'}"
         self._disks = disks
         self._strategies = strategies
         self._hooks = hooks or {}
@@ -205,7 +207,7 @@ class SimulatedCloud:
         self._stack.callback(driver.close)
         self.driver = driver
         self.hypervisor = Hypervisor("cluster", driver, sleep=lambda _: None)
-        self.catalog = Catalog(f"sqlite:///{self.directory / 'catalog.sqlite'}")
+        self.catalog = Catalog(self.catalog_url)
         self._stack.callback(self.catalog.close)
         self.records = Records(self.catalog)
         strategies = self._strategies or (

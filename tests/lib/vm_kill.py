@@ -62,7 +62,7 @@ class Server:
                 for volume, device in plan["disks"]
             ),
         )
-        records = Records(Catalog(f"sqlite:///{directory / 'catalog.sqlite'}"))
+        records = Records(Catalog(plan["catalog"]))
         self.remove: Callable[[Path], None] = remove_file
         strategies = [FileStrategy(overlay_format="raw", remove=lambda path: self.remove(path))]
         self.manager = VmSnapshotManager(records, self, strategies, VmLocks(directory / "locks"))

@@ -31,10 +31,16 @@ def make_rig(tmp_path):
         rig.close()
 
 
-@pytest.fixture(params=["primary", "secondary", "archive"])
+ON_POSTGRESQL = pytest.param("primary, postgresql", marks=pytest.mark.slow)
+
+pytest_plugins = ["catalog_fixture"]
+
+
+@pytest.fixture(params=["primary", "secondary", "archive", ON_POSTGRESQL])
 def rig(make_rig, request) -> ChainRig:
-    """Set A, set B on a mounted directory, set B in an archive."""
-    rig = make_rig(backup=request.param != "primary")
+    """Set A, set B on a mounted directory, set B in an archive; set A with the catalog on PostgreSQL."""
+    url = request.getfixturevalue("postgresql_url") if "postgresql" in request.param else ""
+    rig = make_rig(backup="primary" not in request.param, catalog_url=url)
     rig.secondary = "archive" if request.param == "archive" else "sec-1"
     return rig
 

@@ -14,6 +14,8 @@ import pytest
 from bollard.core.vm_snapshots.states import ACTIVE
 from vm_cloud import VM, SimulatedCloud, call
 
+pytest_plugins = ["catalog_fixture"]
+
 LIB = Path(__file__).parents[1] / "lib"
 
 
@@ -22,6 +24,7 @@ def run(cloud: SimulatedCloud, what: str, name: str, at: int) -> int:
     plan = {
         "directory": str(cloud.directory),
         "url": cloud.cluster.url,
+        "catalog": cloud.catalog_url,
         "disks": [(one.volume, one.device) for one in cloud.volumes],
         "what": what,
         "name": name,
@@ -34,9 +37,9 @@ def run(cloud: SimulatedCloud, what: str, name: str, at: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 5, 7, 8, 10, 13])
-def test_what_a_killed_process_leaves_is_ended_by_the_next(tmp_path, at):
+def test_what_a_killed_process_leaves_is_ended_by_the_next(tmp_path, at, catalog_url):
     """Take, revert and delete, each killed at some step: nothing is under way or frozen, nothing is left."""
-    with SimulatedCloud(tmp_path) as cloud:
+    with SimulatedCloud(tmp_path, catalog_url=catalog_url) as cloud:
         for what in ("take", "revert", "delete"):
             cloud.start()
             cloud.write(f"before-{what}", "x", 0)

@@ -20,17 +20,25 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
+# One kind of cloud with its catalog there; the others would ask it the same.
+KINDS["kvm mixed, postgresql"] = KINDS["kvm mixed"]
+ON_POSTGRESQL = pytest.param("kvm mixed, postgresql", marks=[pytest.mark.real, pytest.mark.slow])
+
+pytest_plugins = ["catalog_fixture"]
+
+
+@pytest.fixture(params=[*list(KINDS)[:-1], ON_POSTGRESQL])
 def kind(request) -> str:
     """One kind of cloud."""
     return request.param
 
 
 @pytest.fixture
-def cloud(tmp_path, kind) -> Iterator[SimulatedCloud]:
+def cloud(tmp_path, kind, request) -> Iterator[SimulatedCloud]:
     """A cloud with a running VM."""
     personality, disks, _ = KINDS[kind]
-    with SimulatedCloud(tmp_path, disks, personality=personality) as opened:
+    url = request.getfixturevalue("postgresql_url") if "postgresql" in kind else ""
+    with SimulatedCloud(tmp_path, disks, personality=personality, catalog_url=url) as opened:
         opened.start()
         yield opened
 
