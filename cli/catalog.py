@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.catalog import schema
+from ..core.catalog import Catalog, schema, transitions
 from ..core.catalog.engines import open_engine, parse_url
 from ..core.catalog.failures import storage_error
 from ..core.catalog.machines import MACHINES, markdown
@@ -72,6 +73,20 @@ def check(url: CatalogUrl = "", json: JsonFlag = False) -> None:
     show_rows(rows, as_json=json, empty="The tables are those of this version.")
     if rows:
         raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    days: Annotated[int, typer.Option(min=1, help="Forget moves of objects that are older.")] = 90,
+    url: CatalogUrl = "",
+    json: JsonFlag = False,
+) -> None:
+    """Forget the history of long ago, in small steps beside which others work. Once a night is enough."""
+    gone = 0
+    with closing(Catalog(url or default_url())) as catalog:
+        while step := catalog.run(lambda session: transitions.prune(session, timedelta(days=days))):
+            gone += step
+    show({"forgotten": gone}, as_json=json)
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -197,3 +199,18 @@ def test_indexes_of_the_unfinished_hold_all_transient_states(engine):
 
 def _words(condition: object) -> set[str]:
     return set(re.findall(r"'([A-Za-z]+)'", str(condition)))
+
+
+def test_many_may_open_a_new_catalog_at_the_same_time(tmp_path):
+    """All get it, with its tables made once."""
+    url, ready = f"sqlite:///{tmp_path}/new.db", threading.Barrier(4)
+
+    def open_it() -> str | None:
+        ready.wait(10)
+        with closing(Catalog(url)) as catalog, catalog.reading() as session:
+            return schema.current(session.connection())
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [future.result(60) for future in [pool.submit(open_it) for _ in range(4)]]
+
+    assert found == [schema.newest()] * 4

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bollard.core.catalog import schema
+from bollard.core.catalog import Catalog, schema
+from bollard.core.catalog.snapshots import SnapshotEvent, SnapshotRecord
+from bollard.core.catalog.transitions import history
 
 
 @pytest.fixture
@@ -71,6 +75,25 @@ def test_password_is_in_no_message(bollard, url):
 
     assert done.code in (2, 6)
     assert "hunter2secret" not in done.out + done.err
+
+
+def test_prune_forgets_what_is_old_and_nothing_else(bollard, url):
+    """By age; the command may run while others work on the catalog."""
+    _move(url, days_ago=100)
+    _move(url, days_ago=50)
+    _move(url, days_ago=1)
+    assert bollard("catalog", "prune", "--url", url, "--days", "60", "--json").json == {"forgotten": 1}
+    assert bollard("catalog", "prune", "--url", url, "--days", "60", "--json").json == {"forgotten": 0}
+    with closing(Catalog(url)) as catalog, catalog.reading() as session:
+        assert len(history(session, "snapshot", "s1")) == 2
+
+
+def _move(url: str, days_ago: int) -> None:
+    then = datetime.now(UTC) - timedelta(days=days_ago)
+    with closing(Catalog(url, clock=lambda: then)) as catalog, catalog.transaction() as session:
+        record = session.get(SnapshotRecord, "s1") or SnapshotRecord(id="s1", volume="v", created="now")
+        session.add(record)
+        record.take(SnapshotEvent.RESUMED)
 
 
 def test_states_are_drawn(bollard):
