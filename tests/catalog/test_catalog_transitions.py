@@ -11,6 +11,8 @@ from sqlalchemy import func, select
 from bollard.core.catalog import Catalog, IllegalTransition, Transition, requested_by
 from bollard.core.catalog.snapshots import SnapshotEvent, SnapshotRecord, SnapshotState
 from bollard.core.catalog.transitions import history, prune
+from bollard.core.vm_snapshots import Event, Records, VmSnapshotSpec
+from bollard.transfer_objects.ids import VmId, VmSnapshotId
 
 pytest_plugins = ["catalog_fixture"]
 
@@ -137,3 +139,16 @@ def test_request_is_that_of_the_innermost_block(catalog):
             "outer",
         ]
         assert session.scalar(select(func.count()).select_from(Transition)) == 2
+
+
+def test_steps_of_vm_snapshots_are_recorded(catalog):
+    """By the same means: their records are the catalog's, too; the error is the reason."""
+    records = Records(catalog)
+    spec = VmSnapshotSpec(id=VmSnapshotId("vs-1"), vm=VmId("vm-1"), name="nightly")
+    records.allocate(spec, "file", [], offering={}, work={})
+    records.step(spec.id, Event.CREATE_REQUESTED)
+    records.step(spec.id, Event.OPERATION_FAILED, error="the pool is full")
+    with catalog.reading() as session:
+        found = [(one.event, one.after, one.reason) for one in history(session, "vm_snapshot", "vs-1")]
+
+    assert found == [("CreateRequested", "Creating", ""), ("OperationFailed", "Error", "the pool is full")]
