@@ -42,7 +42,12 @@ _HALF = (RefState.CREATING, RefState.DESTROYING)
 
 
 def unfinished(ctx: Context, *, after: str = "", limit: int = 1000) -> list[VolumeId]:
-    """Return a page of the volumes with something to sync, by id; costs what is transient, no more."""
+    """Return a page of the volumes with something to sync, by id; costs what is transient, no more.
+
+    Who asks for the first page begins a sync: the claims of the dead, which name nothing that exists, go.
+    """
+    if not after:
+        drop_void_claims(ctx.site.mover().journal)
     states = select(SnapshotRecord.volume).join(SnapshotOrder).where(SnapshotRecord.state.in_(_TRANSIENT))
     halves = select(Ref.volume).join(SnapshotOrder, SnapshotOrder.snapshot == Ref.snapshot)
     halves = halves.where(Ref.state.in_(_HALF))
@@ -68,7 +73,6 @@ def sync_all(ctx: Context, call: Call) -> list[Ended]:
         for volume in page:
             ended += sync_volume(ctx, volume, call)
         after = page[-1]
-    drop_void_claims(ctx.site.mover().journal)
     return ended
 
 

@@ -54,7 +54,7 @@ class Histories(RuleBasedStateMachine):
         self.striker.watch(pool.driver, "create_snapshot", "delete_snapshot", "get_snapshot", "create_volume")
         self.striker.watch(pool.driver, "delete_volume", "create_volume_from_snapshot", "revert_volume")
         self.striker.watch(store.driver, "put", "delete", "get", "list", "head")
-        self.content: dict[str, bytes] = {}
+        self.content: dict[VolumeId, bytes] = {}
         self.cut: dict[str, tuple[VolumeId, bytes]] = {}
         self.clean = True
 
@@ -200,7 +200,7 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=15,
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

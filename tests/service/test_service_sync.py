@@ -12,6 +12,7 @@ from bollard.core.catalog.snapshots import RefState, SnapshotState
 from bollard.core.catalog.transitions import history
 from bollard.core.service.from_snapshot import VolumeRequest, to_volume
 from bollard.core.service.from_snapshot_revert import revert
+from bollard.core.service.from_snapshot_sync import Ended
 from bollard.core.service.from_snapshot_uses import Uses
 from bollard.core.service.snapshots_tables import SnapshotUse
 from bollard.core.service.transient import sync_all, unfinished
@@ -166,8 +167,7 @@ def test_a_sync_leaves_the_living_alone(cloud):
     """While a copy is under way a sync neither takes it back nor waits for it."""
     volume = cloud.make("v-1", "gold", OLD)
     driver = cloud.site.stores["nightly"].driver
-    put = driver.put
-    seen: list[object] = []
+    put, seen = driver.put, list[list[Ended]]()
 
     def meanwhile(*args: object, **kwargs: object) -> object:
         if not seen:
