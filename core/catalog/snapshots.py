@@ -74,6 +74,13 @@ class SnapshotRecord(MappedAsDataclass, Base, kw_only=True):
     __table_args__ = (
         Index("volume_snapshots_volume", "volume", "id"),
         unfinished_index("volume_snapshots", SNAPSHOTS.transient, "id"),
+        # At rest, but not for long: a service that died before it asked any backend left them.
+        Index(
+            "volume_snapshots_allocated",
+            "id",
+            sqlite_where=text("state = 'Allocated'"),
+            postgresql_where=text("state = 'Allocated'"),
+        ),
         # Two processes that begin at the same moment: one of them must not.
         Index(
             "volume_snapshots_one_creating",

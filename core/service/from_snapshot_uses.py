@@ -16,7 +16,7 @@ from ..catalog import Catalog
 from ..catalog.snapshots import SnapshotState
 from ..spi import Busy, Conflict, InvalidArgument, NotFound
 from .snapshots_records import RESTING, Found, found_in
-from .snapshots_tables import SnapshotOrder, SnapshotUse, UseKind
+from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse, UseKind
 
 _READABLE = RESTING | {SnapshotState.BACKING_UP}
 
@@ -88,7 +88,7 @@ class Uses:
         chosen = (
             select(SnapshotUse)
             .join(SnapshotOrder, SnapshotOrder.snapshot == SnapshotUse.snapshot)
-            .where(SnapshotOrder.volume == volume, SnapshotUse.finished.is_(False))
+            .where(SnapshotOrder.volume == volume, UNFINISHED)
         )
         with self.catalog.transaction() as session:
             return session.scalars(chosen.order_by(SnapshotUse.kind, SnapshotUse.target)).all()

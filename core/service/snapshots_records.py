@@ -25,7 +25,7 @@ from ..catalog import Catalog
 from ..catalog.snapshots import Ref, RefEvent, RefState, SnapshotEvent, SnapshotRecord, SnapshotState
 from ..spi import Busy, Conflict, InUse, InvalidArgument, NotFound, Snapshot
 from .decision import Goal
-from .snapshots_tables import SnapshotOrder, SnapshotUse
+from .snapshots_tables import UNFINISHED, WANTED, SnapshotOrder, SnapshotUse
 
 _BUSY = (SnapshotState.CREATING, SnapshotState.BACKING_UP, SnapshotState.COPYING)
 RESTING = frozenset({SnapshotState.CREATED_ON_PRIMARY, SnapshotState.BACKED_UP})
@@ -271,7 +271,7 @@ class Records:
         chosen = (
             select(SnapshotOrder.snapshot)
             .join(SnapshotRecord, SnapshotRecord.id == SnapshotOrder.snapshot)
-            .where(SnapshotOrder.wanted, SnapshotOrder.due <= self._clock())
+            .where(WANTED, SnapshotOrder.due <= self._clock())
             .where(SnapshotRecord.state.in_(RESTING))
         )
         with self._catalog.transaction() as session:
@@ -288,9 +288,7 @@ class Records:
             found = _known(session, snapshot)
             if found.state in _BUSY:
                 raise Busy(f"snapshot {snapshot} is {found.state}: it is being made or copied still")
-            unfinished = select(SnapshotUse.target).where(
-                SnapshotUse.snapshot == snapshot, SnapshotUse.finished.is_(False)
-            )
+            unfinished = select(SnapshotUse.target).where(SnapshotUse.snapshot == snapshot, UNFINISHED)
             if (target := session.scalar(unfinished)) is not None:
                 raise InUse(f"snapshot {snapshot} is in use: {target} is being made of it")
             found.record.take(SnapshotEvent.DESTROY_REQUESTED)

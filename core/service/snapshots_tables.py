@@ -15,6 +15,10 @@ from ...transfer_objects.enums import SnapshotLocation
 from ..catalog.base import Base, stored
 from .decision import Goal
 
+# As the indexes below have them: a database uses such an index only for a condition in the same words.
+WANTED = text("snapshot_orders.wanted")
+UNFINISHED = text("NOT snapshot_uses.finished")
+
 
 class UseKind(StrEnum):
     """What is made of a snapshot."""

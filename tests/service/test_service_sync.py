@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from bollard.core.catalog.snapshots import RefState, SnapshotState
 from bollard.core.catalog.transitions import history
@@ -235,6 +236,33 @@ def test_an_unknown_outcome_of_a_removal_is_asked_again(cloud):
     with pytest.raises(Internal):
         cloud.service.delete(S1, call())
     assert [one.after for one in cloud.sync()] == ["Destroyed"]
+
+
+def test_what_rests_is_not_read(cloud: Cloud):
+    """What a sync and the queue ask the catalog is answered from indexes that hold nothing that rests."""
+    asked: list[tuple[str, Any]] = []
+    engine = cloud.catalog._engine
+
+    def note(_conn: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    unfinished(cloud.ctx)
+    cloud.service.records.due(10)
+    event.remove(engine, "before_cursor_execute", note)
+    indexes = []
+    with engine.connect() as connection:
+        for statement, parameters in asked:
+            if statement.startswith("SELECT"):
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                indexes.append(str(plan[0][3]).rpartition("INDEX ")[2].split()[0])
+    assert indexes == [
+        "volume_snapshots_unfinished",
+        "volume_snapshots_allocated",
+        "snapshot_refs_unfinished",
+        "snapshot_uses_unfinished",
+        "snapshot_orders_wanted",
+    ]
 
 
 def test_nothing_is_looked_at_that_rests(cloud: Cloud):

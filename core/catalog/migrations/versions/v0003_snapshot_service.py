@@ -8,9 +8,17 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the tables."""
+    """Add the tables, and an index of what was recorded and not begun."""
     _orders()
     _uses()
+    allocated = sa.text("state = 'Allocated'")
+    op.create_index(
+        "volume_snapshots_allocated",
+        "volume_snapshots",
+        ["id"],
+        sqlite_where=allocated,
+        postgresql_where=allocated,
+    )
 
 
 def _orders() -> None:
