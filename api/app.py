@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from . import jobs, ordering, problems, state
+from . import jobs, ordering, problems, records, state
 from .document import build
 from .outside import Outside
 from .services import Services
@@ -38,7 +38,7 @@ def described_app() -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for module in (state, ordering, jobs):
+    for module in (state, ordering, jobs, records):
         app.include_router(module.router)
     _document_once(app)
     return app

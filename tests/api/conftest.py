@@ -54,6 +54,7 @@ class Running:
     """A server that runs."""
 
     url: str
+    catalog: Catalog
     tokens: Tokens
     orders: Orders
     executor: Told
@@ -88,7 +89,7 @@ def running(tmp_path_factory) -> Iterator[Running]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run)
     thread.start()
-    yield Running(url, tokens, orders, executor, secrets)
+    yield Running(url, catalog, tokens, orders, executor, secrets)
     server.stop()
     thread.join(SOON)
     assert not thread.is_alive()
