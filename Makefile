@@ -4,7 +4,7 @@
 #   make test      the tests (CI=true: all of them; options with ARGS='-k archive')
 #   make long      the tests that CI runs in part, whole: 20,000 histories of an archive, 100 kills of the suite,
 #                  a kill at each step of Archive on a real array and of a migration, the main job on 1 GiB of files,
-#                  minutes of random texts for the wire
+#                  minutes of random texts for the wire, thousands of random requests to the API
 #   make coverage  the tests that are not slow, and which lines they reach
 #   make mutants   the conformance suite against every broken backend and driver; prints the score
 #   make check     format, lint, types, layers, dead code, public API, packaging, docs
@@ -78,7 +78,7 @@ check: setup .typing/bollard
 long: setup
 	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/archive/test_archive_histories_real.py tests/conformance/test_kill_lab.py \
 	  tests/snapshots/test_snapshot_kill.py tests/snapshots/test_migration_kill.py tests/service tests/acceptance
-	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) tests/wire
+	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) tests/wire tests/api/test_api_schemathesis.py
 
 mutants: setup
 	$(BIN)/python tests/mutants/run.py --jobs $(MUTANT_JOBS) --json conformance/mutation_score.json

@@ -61,3 +61,6 @@ _.should_exit
 
 # SQLAlchemy calls it for each transition: core/catalog/outbox.py.
 _publish_transition
+
+# pydantic reads it: api/records.py.
+_.model_config

@@ -1,4 +1,4 @@
-"""POST /v1/commands, /v1/sync, /v1/sweep: an order becomes a job."""
+"""POST /v1/commands, /v1/sweep: an order becomes a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from ..core.jobs import Job, Order
 from ..core.jobs.command_classes import command_class
 from ..core.jobs.commands import command_order
-from ..core.spi.errors import InvalidArgument, Unsupported
+from ..core.spi.errors import InvalidArgument
 from ..transfer_objects.cloudstack import Payload
 from ..transfer_objects.commands import Answer, Command
 from ..transfer_objects.native import decode
@@ -79,26 +79,6 @@ def order_command(
     return _accepted(using, order, response)
 
 
-@router.post("/sync", status_code=202, responses=_ACCEPTED, operation_id="orderSync")
-def order_sync(
-    request: Request,
-    response: Response,
-    using: Using,
-    token: Operator,
-    vm: Annotated[
-        str, Query(max_length=64, pattern=r"^[A-Za-z0-9._-]*$", description="Only its objects.")
-    ] = "",
-    host: Annotated[
-        str, Query(max_length=255, pattern=r"^[A-Za-z0-9._:-]*$", description="Only its VMs.")
-    ] = "",
-    dry_run: Annotated[bool, Query(description="Only tell what would be done.")] = False,
-    key: Key = None,
-) -> JobView:
-    """Decide every object in a transient state by asking the backend."""
-    arguments = {"vm": vm, "host": host, "dry_run": dry_run}
-    return _accepted(using, _order(request, token, 0, key, kind="sync", arguments=arguments), response)
-
-
 @router.post("/sweep", status_code=202, responses=_ACCEPTED, operation_id="orderSweep")
 def order_sweep(
     request: Request,
@@ -135,8 +115,6 @@ def _order(
 
 
 def _accepted(using: Services, order: Order, response: Response) -> JobView:
-    if order.kind not in using.kinds:
-        raise Unsupported(f"nobody here does jobs of the kind {order.kind}")
     job: Job = using.orders.submit(order)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobView.of(job)

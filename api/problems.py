@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -87,12 +88,22 @@ def install(app: FastAPI) -> None:
         code = _CODES.get(error.status_code, "invalid_argument")
         answer = _refused(error.status_code, code, str(error.detail), request)
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(app, request)):
+            answer.headers["Allow"] = allowed
         return answer
 
     @app.exception_handler(Exception)
     def _bug(request: Request, error: Exception) -> JSONResponse:
         # uvicorn logs it with its trace; the text may hold anything.
         return of_error(Internal(f"a bug: {type(error).__name__}"), request_id(request))
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """Return what all routes of a path allow; Starlette tells those of the first one alone."""
+    for pattern, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", pattern), request.url.path):
+            return ", ".join(sorted(method.upper() for method in operations))
+    return ""
 
 
 def of_error(error: StorageError, request: str) -> JSONResponse:

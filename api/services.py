@@ -25,7 +25,6 @@ class Services:
     """One server's.
 
     Attributes:
-        kinds: of jobs that somebody does; others are refused instead of waiting for ever.
         max_body: bytes of a request.
         poll: seconds between two looks at a job that somebody waits for.
         stopping: set when the server ends; whoever waits is answered.
@@ -35,7 +34,6 @@ class Services:
     orders: Orders
     tokens: Tokens
     figures: Figures
-    kinds: frozenset[str] = frozenset()
     max_body: int = MAX_BODY
     poll: float = 0.25
     stopping: threading.Event = field(default_factory=threading.Event)

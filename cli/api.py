@@ -85,7 +85,7 @@ def serve(
         opened = Catalog(catalog) if catalog else open_catalog(site.config)
         stack.callback(opened.close)
         handlers = _handlers(site)
-        services = _services(opened, _tokens(tokens), frozenset(handlers), metrics)
+        services = _services(opened, _tokens(tokens), metrics)
         limits = JobLimits(per_host=per_host, per_pool=per_pool)
         worker = (
             Worker(Claims(opened, limits=limits, lease=lease), handlers, slots=workers) if workers else None
@@ -175,15 +175,13 @@ def _tokens(path: Path | None) -> Tokens:
     return Tokens(path or state_directory() / "api-tokens.json")
 
 
-def _services(
-    catalog: Catalog, tokens: Tokens, kinds: frozenset[str], metrics: PrometheusMetrics
-) -> Services:
+def _services(catalog: Catalog, tokens: Tokens, metrics: PrometheusMetrics) -> Services:
     from ..api.figures import Figures
     from ..api.services import Services
 
     orders = Orders(catalog)
     figures = Figures(orders, [metrics.registry])
-    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=figures, kinds=kinds)
+    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=figures)
 
 
 def _tell(body: dict[str, Any], json: bool) -> None:

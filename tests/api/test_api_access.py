@@ -44,17 +44,7 @@ def test_scopes(running, scope, look, order, sweep):
     with running.client(scope) as client:
         assert client.get("/v1/jobs").status_code == look
         assert client.post("/v1/commands", json=CREATE).status_code == order
-        answer = client.post("/v1/sweep")
-        assert answer.status_code == sweep
-    if answer.status_code == 202:
-        running.orders.cancel(answer.json()["id"])
-
-
-def test_what_nobody_does_is_refused(client):
-    """A kind of job that no worker here knows is 501, not a job that waits for ever."""
-    answer = client.post("/v1/sync")
-
-    assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+        assert client.post("/v1/sweep").status_code == sweep
 
 
 def test_state_needs_no_token_but_figures_do(running):
@@ -95,6 +85,7 @@ def test_unknown_paths_and_methods_are_problems(client):
     assert client.get("/v2").json()["code"] == "not_found"
     answer = client.put("/v1/jobs")
     assert (answer.status_code, answer.headers["Content-Type"]) == (405, "application/problem+json")
+    assert client.put("/v1/jobs/x").headers["Allow"] == "DELETE, GET"
     assert client.get("/v1/jobs/nobodys").json()["code"] == "not_found"
     assert client.get("/v1/jobs", params={"limit": 0}).json()["code"] == "invalid_argument"
 
