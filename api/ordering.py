@@ -1,4 +1,4 @@
-"""POST /v1/commands, /v1/sweep: an order becomes a job."""
+"""POST /v1/commands, /v1/sync, /v1/sweep: an order becomes a job."""
 
 from __future__ import annotations
 
@@ -77,6 +77,24 @@ def order_command(
     command = _from_cloudstack(body) if kind == CLOUDSTACK else _from_native(body)
     order = command_order(command, _order(request, token, priority, key, host=host))
     return _accepted(using, order, response)
+
+
+@router.post("/sync", status_code=202, responses=_ACCEPTED, operation_id="orderSync")
+def order_sync(
+    request: Request,
+    response: Response,
+    using: Using,
+    token: Operator,
+    vm: Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Only what belongs to it.")] = "",
+    host: Annotated[
+        str, Query(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Only what happens on it.")
+    ] = "",
+    dry_run: Annotated[bool, Query(description="Only tell what is under way.")] = False,
+    key: Key = None,
+) -> JobView:
+    """End what dead processes left under way, by asking the backends."""
+    arguments = {"vm": vm, "host": host, "dry_run": dry_run}
+    return _accepted(using, _order(request, token, 0, key, kind="sync", arguments=arguments), response)
 
 
 @router.post("/sweep", status_code=202, responses=_ACCEPTED, operation_id="orderSweep")

@@ -1,4 +1,4 @@
-"""Jobs of kind "sweep": the same as `bollard sweep`."""
+"""Jobs of the kinds "sync" and "sweep": the same as `bollard sync` and `bollard sweep`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,32 @@ from ..core.jobs import Run
 from ..core.mover import state_directory
 from ..core.service.leftovers import Report
 from ..core.service.leftovers import Run as Manner
+from ..core.service.recovery import open_services
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
+from ..core.service.sync import SyncReport
 from ..core.site import Site, pool_of, store_of
 
-SWEEP = "sweep"
+SYNC, SWEEP = "sync", "sweep"
 _OLDER_THAN = 24 * 3600.0
 _MOST_ROWS = 1000
+
+
+class SyncHandler:
+    """Ends what dead processes have left under way."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def __call__(self, run: Run) -> Mapping[str, Any]:
+        """Return what was found and what became of it; what has a problem has to be synced again."""
+        asked = run.job.arguments
+        dry_run = bool(asked.get("dry_run", False))
+        with open_services(self._site) as services:
+            report = services.sync().run(
+                run.call, vm=asked.get("vm", ""), host=asked.get("host", ""), dry_run=dry_run
+            )
+        return _synced(report, dry_run=dry_run)
 
 
 class SweepHandler:
@@ -50,4 +69,14 @@ def _told(report: Report, *, dry_run: bool) -> dict[str, Any]:
             for one in report.swept[:_MOST_ROWS]
         ],
         "errors": [failure.error.to_json() | {"place": failure.place} for failure in report.failures],
+    }
+
+
+def _synced(report: SyncReport, *, dry_run: bool) -> dict[str, Any]:
+    planned = [{"kind": one.kind, "id": one.id, "what": one.what} for one in report.planned[:_MOST_ROWS]]
+    return {
+        "dry_run": dry_run,
+        "found": planned,
+        "ended": [asdict(one) for one in report.ended[:_MOST_ROWS]],
+        "errors": [error.to_json() for error in report.errors],
     }

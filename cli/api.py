@@ -98,9 +98,13 @@ def serve(
 
 
 def _handlers(site: Site) -> dict[str, Handler]:
-    from ..api.upkeep import SWEEP, SweepHandler
+    from ..api.upkeep import SWEEP, SYNC, SweepHandler, SyncHandler
 
-    return {COMMAND: CommandHandler(Dispatcher(site)), SWEEP: SweepHandler(site)}
+    return {
+        COMMAND: CommandHandler(Dispatcher(site)),
+        SYNC: SyncHandler(site),
+        SWEEP: SweepHandler(site),
+    }
 
 
 def _url(listener: socket.socket, tls: Tls | None) -> str:

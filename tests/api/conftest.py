@@ -82,9 +82,8 @@ def running(tmp_path_factory) -> Iterator[Running]:
         poll=0.02,
     )
     claims = Claims(catalog, retry=RetryPolicy(first=0.001))
-    worker = Worker(
-        claims, {KIND: CommandHandler(executor), "sweep": lambda _run: {}}, slots=2, poll=0.1, beat=0.05
-    )
+    upkeep = {"sweep": lambda _run: {}, "sync": lambda _run: {}}
+    worker = Worker(claims, {KIND: CommandHandler(executor), **upkeep}, slots=2, poll=0.1, beat=0.05)
     listener = listen("127.0.0.1", 0, plain=True)
     server = ApiServer(services, listener, worker=worker)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -104,3 +104,7 @@ def test_sigterm_gives_jobs_back(serve, contents, catalog_url):
     job = second.ended(second.order(encode_tree(command), key))
     assert job["state"] == "Succeeded"
     assert contents.read(volume("to-0", FILES)) == noise("from-0")
+
+    for path in ("/v1/sync", "/v1/sweep"):
+        done = second.ended(second.client.post(path, params={"dry_run": True}).headers["Location"])
+        assert (done["state"], done["result"]["errors"]) == ("Succeeded", [])
