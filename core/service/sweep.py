@@ -96,7 +96,7 @@ class Sweep:
 def _not_ours(entry: Entry) -> Swept:
     reason = "no pool that could be opened has this identity"
     if entry.kind not in KINDS:
-        reason = "a command of another kind has begun it: bollard sync ends it"
+        reason = "it is not about a pool: what began it ends it when it syncs"
     leftover = Leftover(
         place=f"journal, for pool {entry.fields.get('pool', 'unknown')}",
         kind=entry.kind,
