@@ -21,8 +21,7 @@ from typing import Any
 from bollard.core import migration
 from bollard.core.access import Mover
 from bollard.core.dataplane import NbdSink
-from bollard.core.intents import Entry
-from bollard.core.journal import Journal
+from bollard.core.journal import FileEntry, Journal
 from bollard.core.migration import VolumeMigration
 from bollard.core.mover import mover_host
 from bollard.core.pool import Pool, open_pool
@@ -37,7 +36,7 @@ DATA = b"first" * 20000
 LIMITS = Qos(max_iops=500)
 STEPS: tuple[Steps, ...] = (
     (Journal, ("begin", "replace")),
-    (Entry, ("done",)),
+    (FileEntry, ("done",)),
     (migration, ("copy", "compare")),
     (NbdSink, ("write",)),
 )

@@ -23,8 +23,7 @@ from typing import Any
 
 from bollard.core.access import Mover
 from bollard.core.archive import Archive
-from bollard.core.intents import Entry
-from bollard.core.journal import Journal
+from bollard.core.journal import FileEntry, Journal
 from bollard.core.mover import mover_host
 from bollard.core.pool import open_pool
 from bollard.core.store import open_store
@@ -36,7 +35,7 @@ from .snapshot_rig import Rig, call
 
 MONDAY, SOURCE = SnapshotId("monday"), VolumeId("source")
 DATA = b"first" * 20000
-JOURNAL: tuple[Steps, ...] = ((Journal, ("begin",)), (Entry, ("done",)))
+JOURNAL: tuple[Steps, ...] = ((Journal, ("begin",)), (FileEntry, ("done",)))
 _LATER = 7200.0  # seconds: by then the intent of a killed archive is dead
 
 

@@ -30,7 +30,7 @@ def test_vm_snapshots_end_at_rest_and_no_guest_stays_frozen(tmp_path, monkeypatc
             sync = Sync(kinds=[VmSnapshotKind(sync=cloud.sync, vms_of=lambda _: [VM])])
             assert sync.run(call(), vm="vm-9").planned == []
             report = sync.run(call(), host="h1")
-            assert report.problems() == report.errors == []
+            assert (report.problems(), report.errors) == ([], [])
             assert not cloud.frozen()
             assert not [one for one in cloud.records.of_vm(VM) if one.state in ACTIVE]
             assert sync.run(call()).planned == []
