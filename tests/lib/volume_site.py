@@ -47,6 +47,7 @@ H1 = Host(
     chap_user="user-h1",
     chap_secret=Secret("correct-horse-battery"),
 )
+LEASE = Lease(term=3600, beat=0)  # the dead are told by their locks, however slow the machine is
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the CA certificates take 100 ms to load
 
 _POOL = ("create_volume", "delete_volume", "resize_volume", "grant", "revoke", "get_volume")
@@ -103,7 +104,7 @@ class Process:
             self.driver = SimulatedHypervisorDriver(SimulatedHypervisorOptions(url=site.cluster))
         else:
             self.catalog, self.pool, self.driver = connected.catalog, connected.pool, connected.driver
-        self.owner = Owner(self.catalog, Path(site.home) / "owners", lease=Lease(beat=0))
+        self.owner = Owner(self.catalog, Path(site.home) / "owners", lease=LEASE)
         self.works = Works(self.catalog, self.owner)
         self.site = Backends(self.pool, Hypervisor("cluster", self.driver, sleep=lambda _: None))
         self.volumes = VolumeService(

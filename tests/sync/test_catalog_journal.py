@@ -167,7 +167,7 @@ def test_a_killed_process_of_this_machine_is_found_at_once(catalog_url, tmp_path
         assert process.stdout.readline() == "begun\n"
         assert found(here) == found(elsewhere) == []
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(200)
 
     assert found(elsewhere) == []
     claimed = found(here)
@@ -325,7 +325,7 @@ def test_two_processes_share_what_was_left(catalog_url, catalog, machine, tmp_pa
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    got = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    got = [json.loads(process.communicate(timeout=200)[0]) for process in processes]
 
     assert sorted(got[0] + got[1]) == sorted(f"v-{number}" for number in range(40))
     assert left(catalog)[0] == 0

@@ -26,6 +26,7 @@ from ..core.ram_driver import RamManaged, RamOptions
 pytest_plugins = ["catalog_fixture"]
 
 V1, S1, NEW = VolumeId("v-1"), SnapshotId("s-1"), VolumeId("v-2")
+LEASE = Lease(term=3600, beat=0)  # the dead are told by their locks, however slow the machine is
 _DRIVER = ("create_volume", "create_volume_from_snapshot", "delete_volume", "grant", "revoke")
 
 
@@ -45,7 +46,7 @@ class Fleet:
     @contextmanager
     def machine(self, name: str) -> Iterator[Mover]:
         """A machine that moves data; it ends in order."""
-        with closing(CatalogJournal(self.catalog, self.home / "owners", lease=Lease(beat=0))) as journal:
+        with closing(CatalogJournal(self.catalog, self.home / "owners", lease=LEASE)) as journal:
             yield Mover(host=Host(id=HostId(name), iqn=f"iqn.{name}"), journal=journal)
 
     def sweep(self, *, dry_run: bool = False) -> list[str]:
@@ -60,7 +61,7 @@ class Fleet:
     def dies(self, act: Callable[[Mover, Pool], object], at: int) -> bool:
         """Let a machine die at its n-th step; tell whether it did."""
         mortal = Mortal(at)
-        journal = CatalogJournal(self.catalog, self.home / "owners", lease=Lease(beat=0))
+        journal = CatalogJournal(self.catalog, self.home / "owners", lease=LEASE)
         mover = Mover(host=Host(id=HostId("mover"), iqn="iqn.mover"), journal=journal)
         pool = self.pool()
         with pytest.MonkeyPatch.context() as patch:

@@ -187,7 +187,7 @@ def test_two_sweeps_at_once_share_the_work(site):
     script += "; print(len(Site(Path(sys.argv[1])).sweep().swept))"
     command = [sys.executable, "-c", script, str(site.home)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    counts = [int(process.communicate(timeout=60)[0]) for process in both]
+    counts = [int(process.communicate(timeout=200)[0]) for process in both]
 
     assert [process.returncode for process in both] == [0, 0]
     assert sum(counts) == len(volumes)
@@ -252,3 +252,12 @@ def test_unfinished_uploads_and_parts_of_killed_backups_go(site):
     assert ends(site.sweep()) == dict.fromkeys(expected, End.REMOVED)
     assert [path.name for path in uploads.iterdir()] == ["_v1%2Ftheirs,bb"]
     assert site.sweep().swept == []
+
+
+def test_a_void_claim_goes_without_a_word(site):
+    """It kept others out while its owner lived, and names nothing; a dry run leaves even that."""
+    site.mover.journal.begin("service.claim", what="snapshot", subject="s-1").release()
+    assert site.sweep(dry_run=True).swept == []
+    assert len(list((site.home / "journal").glob("*.intent"))) == 1
+    assert site.sweep().swept == []
+    assert not list((site.home / "journal").glob("*.intent"))
