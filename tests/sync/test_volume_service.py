@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from bollard.core.service.leftovers import Run, Swept
+from bollard.core.service.sweep_hosts import HostPlace
 from bollard.core.service.volumes_records import NewVolume
 from bollard.core.spi import Busy, Conflict, Internal, InUse, OutOfCapacity, StorageError, VolumeSpec
 from bollard.transfer_objects.ids import VolumeId
@@ -220,9 +222,16 @@ def rounds(site: Site, task: str, after: Callable[[Site, Process, str], None]) -
             act(process)
         after(site, survivor, task)
         assert site.told(survivor) == site.truth(), f"{task}, step {step}"
+        assert swept(survivor) == [], f"{task}, step {step}"
         clean(site, survivor)
         if not mortal.dead:
             return step - 1
+
+
+def swept(process: Process) -> list[Swept]:
+    """What a sweep of the hosts finds."""
+    place = HostPlace(hypervisor=process.site.hypervisor("cluster"), catalog=process.catalog)
+    return list(place.sweep(Run(call=call(), dry_run=True, older_than=0)))
 
 
 def repeat(site: Site, process: Process, task: str) -> None:
