@@ -15,7 +15,13 @@ from bollard.core.spi import Call, NotFound
 from bollard.transfer_objects.commands import Answer, Command, CreateObjectAnswer, CreateObjectCommand
 from bollard.transfer_objects.enums import StoragePoolType, VolumeType
 from bollard.transfer_objects.ids import StoreId, TemplateId, VolumeId
-from bollard.transfer_objects.objects import DiskTO, SnapshotObjectTO, TemplateObjectTO, VolumeObjectTO
+from bollard.transfer_objects.objects import (
+    DataTO,
+    DiskTO,
+    SnapshotObjectTO,
+    TemplateObjectTO,
+    VolumeObjectTO,
+)
 from bollard.transfer_objects.stores import S3TO, DataStoreTO, NfsTO, PrimaryDataStoreTO
 from site_rig import ARRAY_UUID, FILES_UUID, NFS_UUID, RAW_UUID, S3_UUID
 
@@ -91,6 +97,13 @@ class Orders:
         answer = self.ask(command)
         assert answer.result, answer.details
         return answer
+
+    def made(self, command: CreateObjectCommand) -> DataTO:
+        """Return what a command has made."""
+        answer = self.do(command)
+        assert isinstance(answer, CreateObjectAnswer)
+        assert answer.data
+        return answer.data
 
     def refused(self, command: Command) -> str:
         """Return the details of an answer that says failure."""

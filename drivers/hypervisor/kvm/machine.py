@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from ....core.spi import Busy, Call, InvalidArgument, NotFound, VmState
+from ....transfer_objects.cloudstack.ids import wire_id
 from ....transfer_objects.ids import ID_RULE, VmId, is_valid_id
 from .connection import HostLink
 from .domain_xml import Element, parse, text_of
@@ -115,10 +116,15 @@ class Machine:
         return parse(self.ask(call, lambda domain: domain.XMLDesc(flags), "reading its definition"))
 
 
+def domain_name(vm: VmId) -> str:
+    """Return libvirt's name of a VM: an id that was escaped at CloudStack's border is its text again."""
+    return wire_id(vm) or vm
+
+
 def lookup(connection: Any, vm: VmId) -> Any:
     """Return the domain of this name, or of this UUID."""
     try:
-        return connection.lookupByName(vm)
+        return connection.lookupByName(domain_name(vm))
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN or not _is_uuid(vm):
             raise

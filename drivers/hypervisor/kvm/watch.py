@@ -20,7 +20,7 @@ from pathlib import Path
 from ....core.dataplane.os_errors import os_errors
 from ....core.spi import Busy, Call, Outcome, Unavailable
 from .connection import HostLink
-from .machine import Machine
+from .machine import Machine, domain_name
 
 _SCRIPT = Path(__file__).with_name("watchdog.py")
 _PATIENCE = 15.0  # seconds for it to start and to connect, on a busy machine
@@ -45,7 +45,12 @@ class FreezeWatch:
             raise Busy(f"VM {self._vm}: its guest is frozen already, or about to be")
         with os_errors(f"cannot make {self._file.parent}"):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        order = {"uri": self._link.uri, "vm": self._vm, "seconds": seconds, "file": str(self._file)}
+        order = {
+            "uri": self._link.uri,
+            "vm": domain_name(self._vm),
+            "seconds": seconds,
+            "file": str(self._file),
+        }
         process = subprocess.Popen(
             [sys.executable, "-I", str(_SCRIPT)],
             stdin=subprocess.PIPE,

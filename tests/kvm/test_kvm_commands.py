@@ -1,0 +1,138 @@
+"""CloudStack's orders on a real libvirtd and QEMU: a life of a volume of a running VM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bollard.core.commands.images import own_image
+from bollard.core.config import load_config
+from bollard.core.site import Site
+from bollard.core.spi import Backups
+from bollard.transfer_objects.cloudstack import Payload, native_id
+from bollard.transfer_objects.commands import (
+    AttachCommand,
+    CreateDiskOnlyVmSnapshotAnswer,
+    CreateDiskOnlyVmSnapshotCommand,
+    CreateObjectCommand,
+    DeleteCommand,
+    DettachCommand,
+    ForgetObjectCmd,
+    IntroduceObjectCmd,
+    MergeDiskOnlyVmSnapshotCommand,
+    MergeTree,
+    RecreateCheckpointsCommand,
+    RemoveBitmapCommand,
+    RevertSnapshotCommand,
+)
+from bollard.transfer_objects.enums import VMSnapshotType
+from bollard.transfer_objects.ids import VmId, VolumeId
+from bollard.transfer_objects.objects import SnapshotObjectTO, VMSnapshotTO
+from command_rig import FILES, NFS, Orders, cut_id, disk, noise, snapshot, volume
+from kvm_driving import KvmRig, call
+from site_rig import FILES_UUID, NFS_UUID, toml_of
+
+pytest_plugins = ["kvm_rig_fixture"]
+pytestmark = pytest.mark.real(root=True)
+
+
+@pytest.fixture
+def orders(kvm_rig: KvmRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orders]:
+    """A dispatcher over a pool of files, a directory as store, and the lab's first host."""
+    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
+    for name in ("pool", "secondary"):
+        (kvm_rig.directory / name).mkdir()
+    kvm = {
+        "hosts": f"{kvm_rig.host.name}={kvm_rig.host.uri}",
+        "state": kvm_rig.directory / "state",
+        "scratch": kvm_rig.directory / "scratch",
+    }
+    config = tmp_path / "bollard.toml"
+    config.write_text(
+        toml_of(
+            {
+                "pools.files": {
+                    "driver": "qcow2",
+                    "uuid": FILES_UUID,
+                    "options": {"path": kvm_rig.directory / "pool"},
+                },
+                "stores.nfs": {
+                    "driver": "nfs",
+                    "uuid": NFS_UUID,
+                    "options": {"path": kvm_rig.directory / "secondary"},
+                },
+                "hypervisors.kvm": {"driver": "kvm", "options": kvm},
+            }
+        )
+    )
+    config.chmod(0o600)
+    with Site.open(load_config(config)) as site:
+        yield Orders(site)
+
+
+def test_a_life_under_a_running_vm(orders: Orders, kvm_rig: KvmRig) -> None:
+    """Attached, snapshotted to secondary, put on an overlay and merged, detached, reverted, deleted."""
+    vm = kvm_rig.blank(name="i-2-12-VM")  # as CloudStack names them, which is no id of ours
+    here = VmId(native_id(vm.name))
+    of = orders.make(volume("vol-1", FILES))
+    for _ in range(2):
+        orders.do(IntroduceObjectCmd(data=of))
+        orders.do(AttachCommand(disk=disk(of), vm_name=vm.name))
+    assert "in_use" in orders.refused(ForgetObjectCmd(data=of))
+
+    cut = snapshot(1, of, image_store=NFS, vm_name=vm.name)
+    made = [orders.made(CreateObjectCommand(data=cut)) for _ in range(2)]
+    assert made[0] == made[1]
+    assert isinstance(made[0], SnapshotObjectTO)
+    assert orders.archived("nfs", "vol-1", cut_id(1, of)) == noise("vol-1")
+    backups = orders.site.hypervisor().require(Backups)
+    assert backups.checkpoints(here, call()) == []
+
+    own = own_image(orders.site.pool("files"), VolumeId("vol-1"), call())
+    target = VMSnapshotTO(snapshot_name="before", snapshot_type=VMSnapshotType.DISK)
+    create = CreateDiskOnlyVmSnapshotCommand(target=target, vm_name=vm.name, volumes=(of,))
+    for _ in range(2):
+        answer = orders.do(create)
+    assert isinstance(answer, CreateDiskOnlyVmSnapshotAnswer)
+    path = str((answer.volumes or {})["vol-1"].path)
+    assert own.path.with_name(path).is_file()
+    tree = MergeTree(parent=snapshot(2, of, path=own.path.name), child=snapshot(2, of, path=path))
+    for _ in range(2):
+        orders.do(MergeDiskOnlyVmSnapshotCommand(vm_name=vm.name, merge_trees=(tree,)))
+    assert not own.path.with_name(path).exists()
+
+    vm.stop()  # a guest that has no system lets go of nothing
+    for _ in range(2):
+        orders.do(DettachCommand(disk=disk(of), vm_name=vm.name))
+    assert list((kvm_rig.directory / "state").rglob("*.json")) == []
+    assert orders.read(of) == noise("vol-1")
+    orders.write(of, noise("later"))
+    orders.do(RevertSnapshotCommand(data=made[0]))
+    assert orders.read(of) == noise("vol-1")
+    for gone in (of, made[0]):
+        orders.do(DeleteCommand(data=gone))
+    assert orders.leftovers() == []
+
+
+def test_checkpoints_of_a_real_vm(orders: Orders, kvm_rig: KvmRig) -> None:
+    """A checkpoint is registered again by its name, a lost one is told, and a bitmap is removed for good."""
+    vm = kvm_rig.blank()
+    of = orders.make(volume("vol-1", FILES))
+    device = orders.do(AttachCommand(disk=disk(of), vm_name=vm.name)).details
+    backups = orders.site.hypervisor().require(Backups)
+    backups.begin_backup(VmId(vm.name), str(device), call(), checkpoint="mark-1")
+    backups.end_backup(VmId(vm.name), str(device), call(), keep=True)
+    for name, good in (("mark-1", True), ("mark-0", False)):
+        known = volume("vol-1", FILES, checkpoint_paths=(f"checkpoints/2/41/{name}",))
+        answer = orders.ask(RecreateCheckpointsCommand(vm_name=vm.name, volumes=(known,)))
+        assert answer.result is good, answer.details
+    one = snapshot(1, of, path="snapshots/2/41/mark-1", vm_name=vm.name)
+    for _ in range(2):
+        orders.do(RemoveBitmapCommand(snapshot=one, vm_running=True))
+    assert backups.checkpoints(VmId(vm.name), call()) == []
+    vm.stop()
+    answer = orders.do(DettachCommand(disk=disk(of), vm_name=vm.name))
+    assert json.loads(Payload.of(answer).wire())
