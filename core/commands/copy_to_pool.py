@@ -22,7 +22,14 @@ from ..spi import (
     VolumeSpec,
 )
 from ..steps import step
-from .filling import Fill, copying, fill_volume, find_volume
+from .filling import (
+    Fill,
+    copying,
+    fill_volume,
+    find_volume,
+    reading_snapshot,
+    reading_volume,
+)
 from .names import Archived, archived, snapshot_id, template_id, volume_id
 from .storages import archive_of, on_primary, pool_of
 from .telling import told
@@ -120,9 +127,7 @@ def volume_to_volume(source: VolumeObjectTO, to: DataTO, site: Site, call: Call)
         raise InvalidArgument(f"volume {volume} cannot be copied to itself")
     least = old.volumes.get(volume, step(call)).size
     spec = VolumeSpec(id=copied, size=max(least, target.size or 0), name=target.name or "")
-    mover = site.mover()
-    mover.sweep_pool(old)  # a killed run of this command still has access to it
-    with mover.holding_volume(old, volume) as opened, opened() as content:
+    with reading_volume(site, old, volume) as content:
         slow = old.throttle.source(content, call)
         made = fill_volume(site, new, spec, least, copying(slow, call), call)
     return CopyCmdAnswer(new_data=described(target, new, made))
@@ -143,7 +148,7 @@ def snapshot_to_volume(source: SnapshotObjectTO, to: DataTO, site: Site, call: C
         if made.size < spec.size:
             made = new.volumes.resize(made.id, spec.size, step(call))
         return CopyCmdAnswer(new_data=described(target, new, made))
-    with site.mover().reading_snapshot(old, snapshot) as content:
+    with reading_snapshot(site, old, snapshot) as content:
         slow = old.throttle.source(content, call)
         made = fill_volume(site, new, spec, least, copying(slow, call), call)
     return CopyCmdAnswer(new_data=described(target, new, made))

@@ -19,6 +19,7 @@ from ..snapshots import VolumeSnapshots
 from ..snapshots.origin import origin_of
 from ..spi import Call, InvalidArgument, NotFound
 from ..steps import step
+from .filling import reading_snapshot, reading_volume
 from .names import TEMPLATE, Archived, archived, snapshot_id, template_id, volume_id
 from .storages import archive_of, on_primary, pool_of, store_of
 from .telling import told
@@ -42,6 +43,7 @@ def back_up(
     service = VolumeSnapshots(pool=pool, archive=archive, mover=site.mover())
     volume, snapshot = volume_id(source.volume), snapshot_id(source)
     manifest = find_archived(archive, Archived(volume, snapshot), call)
+    site.mover().sweep_pool(pool)
     if manifest is None:
         parent = None if full else _parent(source, archive, volume, call)
         manifest = service.archive_snapshot(volume, snapshot, call, parent=parent)
@@ -82,9 +84,7 @@ def volume_to_store(source: VolumeObjectTO, to: DataTO, site: Site, call: Call) 
     if not isinstance(to, VolumeObjectTO):
         raise InvalidArgument("a volume is copied as a volume")
     pool, archive, place = pool_of(site, source), archive_of(site, to), archived(source)
-    mover = site.mover()
-    mover.sweep_pool(pool)  # a killed run of this command still has access to it
-    with mover.holding_volume(pool, volume_id(source)) as opened, opened() as content:
+    with reading_volume(site, pool, volume_id(source)) as content:
         archive.delete(step(call), volume=place.volume, snapshot=place.snapshot)
         manifest = _create(archive, place, pool.throttle.source(content, call), pool.name, call)
     return CopyCmdAnswer(new_data=told(to, path=place.path, size=manifest.size))
@@ -117,17 +117,16 @@ def _opened(source: DataTO, site: Site, call: Call, stack: ExitStack) -> tuple[B
         content = archive.open(call, volume=place.volume, snapshot=place.snapshot)
         return stack.enter_context(content), f"{place.volume}/{place.snapshot}"
     pool = pool_of(site, source)
-    opened = stack.enter_context(_reading(source, pool, site, stack))
+    opened = stack.enter_context(_reading(source, pool, site))
     return pool.throttle.source(opened, call), pool.name
 
 
-def _reading(source: DataTO, pool: Pool, site: Site, stack: ExitStack) -> AbstractContextManager[BlockSource]:
+def _reading(source: DataTO, pool: Pool, site: Site) -> AbstractContextManager[BlockSource]:
     match source:
         case SnapshotObjectTO():
-            return site.mover().reading_snapshot(pool, snapshot_id(source))
+            return reading_snapshot(site, pool, snapshot_id(source))
         case VolumeObjectTO():
-            site.mover().sweep_pool(pool)
-            return stack.enter_context(site.mover().holding_volume(pool, volume_id(source)))()
+            return reading_volume(site, pool, volume_id(source))
         case _:
             raise InvalidArgument("a template is made from a volume or a snapshot")
 

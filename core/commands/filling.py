@@ -9,10 +9,10 @@ and has it filled afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
-from ...transfer_objects.ids import VolumeId
+from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..dataplane import BlockSink, BlockSource, copy
 from ..pool import Pool
 from ..site import Site
@@ -61,6 +61,26 @@ def fill_volume(site: Site, pool: Pool, spec: VolumeSpec, least: int, fill: Fill
                 slow.zero(least, made.size - least)
                 slow.flush()
     return pool.volumes.get(spec.id, step(call))
+
+
+@contextmanager
+def reading_snapshot(site: Site, pool: Pool, snapshot: SnapshotId) -> Iterator[BlockSource]:
+    """Open a snapshot of a pool, after what a killed run left there was removed."""
+    site.mover().sweep_pool(pool)
+    with site.mover().reading_snapshot(pool, snapshot) as source:
+        yield source
+
+
+@contextmanager
+def reading_volume(site: Site, pool: Pool, volume: VolumeId) -> Iterator[BlockSource]:
+    """Open a volume that nobody may write to meanwhile, as `reading_snapshot` does.
+
+    Raises:
+        InUse: a VM has it.
+    """
+    site.mover().sweep_pool(pool)
+    with site.mover().holding_volume(pool, volume) as opened, opened() as source:
+        yield source
 
 
 def copying(source: BlockSource, call: Call) -> Fill:

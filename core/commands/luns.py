@@ -23,7 +23,7 @@ from ..pool import Pool
 from ..site import Site
 from ..spi import Call, InvalidArgument, NotFound, Volume, VolumeSpec
 from ..steps import step
-from .filling import copying, fill_volume, find_volume
+from .filling import copying, fill_volume, find_volume, reading_snapshot
 from .introducing import forget, introduce
 from .storages import given
 
@@ -44,7 +44,7 @@ def snapshot_and_copy(command: SnapshotAndCopyCommand, site: Site, call: Call) -
         raise InvalidArgument(f"LUN {target.id} is smaller than the source {source.id}")
     snapshot = SnapshotId(native_id(f"copy-to-{target.id}"))
     pool.snapshots.create(source.id, snapshot, step(call))
-    with site.mover().reading_snapshot(pool, snapshot) as content:
+    with reading_snapshot(site, pool, snapshot) as content:
         spec = VolumeSpec(id=target.id, size=target.size)
         fill_volume(site, other, spec, source.size, copying(content, call), call)
     pool.snapshots.delete(snapshot, step(call))

@@ -16,7 +16,7 @@ from ..site import Site
 from ..spi import Call, Capability, InvalidArgument, NotFound, Unsupported, VolumeSpec
 from ..steps import step
 from .copy_to_pool import restoring
-from .filling import Fill, copying, fill_volume
+from .filling import Fill, copying, fill_volume, reading_snapshot
 from .guests import refuse_encryption
 from .names import archived, snapshot_id, template_id, volume_id
 from .snapshotting import take_snapshot
@@ -85,7 +85,7 @@ def revert(command: RevertSnapshotCommand, site: Site, call: Call) -> Answer:
     if snapshot is not None and Capability.REVERT in pool.capabilities().native:
         pool.volumes.revert(target, snapshot, step(call))
     elif snapshot is not None:
-        with site.mover().reading_snapshot(pool, snapshot) as content:
+        with reading_snapshot(site, pool, snapshot) as content:
             _overwrite(site, pool, target, content.size, copying(content, call), call)
     elif secondary is not None and not on_primary(secondary):
         archive, place = archive_of(site, secondary), archived(secondary)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 
 from bollard.core.commands.dispatcher import TABLE
 from bollard.transfer_objects.cloudstack.names import wire_class
+from bollard.transfer_objects.objects import VolumeObjectTO
+from command_rig import ARRAY, FILES, Orders, noise, volume
 from site_rig import ARRAY_UUID, FILES_UUID, NFS_UUID
 
 FIXTURES = sorted((Path(__file__).parents[1] / "wire" / "fixtures").glob("*.json"))
@@ -84,17 +88,40 @@ def _disk(volume: dict[str, Any]) -> dict[str, Any]:
     return {"data": _wrapped("Volume", volume), "diskSeq": 1, "type": "DATADISK"}
 
 
-def test_a_repeat_after_kill_ends_right(mortal):
+def _in_process(rig, tmp_path, monkeypatch, act: Callable[[Orders], None]) -> None:
+    """Look at, or write to, what the agent works on, as another machine."""
+    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "other"))
+    with rig.site() as site:
+        act(Orders(site))
+
+
+def _until_exists(orders: Orders, of: VolumeObjectTO) -> None:
+    end = time.monotonic() + 60
+    while not orders.exists(of):
+        assert time.monotonic() < end
+
+
+def _compare(orders: Orders, of: VolumeObjectTO, content: bytes) -> None:
+    assert orders.read(of) == content
+    assert orders.leftovers() == []
+
+
+def test_a_repeat_after_kill_ends_right(mortal, rig, tmp_path, monkeypatch):
     """A copy whose agent is killed in its midst is whole when the next one has answered the same command."""
     source = _volume("killed-source", "files", size=64 * MIB)
     target = _volume("killed-target", "array", size=64 * MIB)
     assert mortal.ask("CreateObjectCommand", data=_wrapped("Volume", source))["result"]
+    here, there = volume("killed-source", FILES), volume("killed-target", ARRAY)
+    content = noise("killed", 64 * MIB)
+    _in_process(rig, tmp_path, monkeypatch, lambda orders: orders.write(here, content))
     copy = {"srcTO": _wrapped("Volume", source), "destTO": _wrapped("Volume", target)}
     mortal.management.begin([{"org.apache.cloudstack.storage.command.CopyCommand": copy}])
+    _in_process(rig, tmp_path, monkeypatch, lambda orders: _until_exists(orders, there))
     mortal.kill()
     mortal.management.wait_for("end")
     mortal.start()
     assert mortal.ask("CopyCommand", **copy)["result"]
+    _in_process(rig, tmp_path, monkeypatch, lambda orders: _compare(orders, there, content))
     for one in (target, source):
         assert mortal.ask("DeleteCommand", data=_wrapped("Volume", one))["result"]
 
