@@ -14,7 +14,7 @@ from bollard.api.server import ApiServer, listen
 from bollard.api.services import Services
 from bollard.api.tokens import Scope, Tokens
 from bollard.core.catalog import Catalog
-from bollard.core.jobs import Claims, Orders, RetryPolicy, Worker
+from bollard.core.jobs import Claims, Handler, Orders, RetryPolicy, Worker
 from bollard.core.jobs.commands import KIND, CommandHandler
 from bollard.core.spi import NotFound
 from bollard.transfer_objects.commands import (
@@ -82,7 +82,7 @@ def running(tmp_path_factory) -> Iterator[Running]:
         poll=0.02,
     )
     claims = Claims(catalog, retry=RetryPolicy(first=0.001))
-    upkeep = {"sweep": lambda _run: {}, "sync": lambda _run: {}}
+    upkeep: dict[str, Handler] = {"sweep": lambda _run: {}, "sync": lambda _run: {}}
     worker = Worker(claims, {KIND: CommandHandler(executor), **upkeep}, slots=2, poll=0.1, beat=0.05)
     listener = listen("127.0.0.1", 0, plain=True)
     server = ApiServer(services, listener, worker=worker)
