@@ -57,7 +57,7 @@ def _run(program: str, *flags: str) -> str:
 
 @pytest.mark.parametrize("module", ["bollard", "bollard.transfer_objects", "bollard.core.spi"])
 def test_import_is_cheap(module: str) -> None:
-    """Importing the public faces loads none of the libraries that drivers and services need (boto3: 0.5 s)."""
+    """The public faces load none of the libraries that drivers and services need (boto3 takes 0.5 s)."""
     assert json.loads(_run(LOADED.format(module=module))) == ["bollard"]
 
 
