@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from moto.backends import get_backend
@@ -59,6 +61,44 @@ class _OneAtATime:
         return answer(environ, start)
 
 
+class _BegunWhen:
+    """Tells when an upload of parts began; moto says 2010 of each.
+
+    Until its first part has arrived, that is all by which a sweep knows a living upload from a dead one: on a
+    busy machine one was aborted in the middle of its put.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._begun: dict[bytes, bytes] = {}
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        answer = Response.from_app(self._app, environ, buffered=True)
+        query = environ.get("QUERY_STRING", "").split("&")
+        if "uploads" in (name.partition("=")[0] for name in query):
+            body = answer.get_data()
+            if environ["REQUEST_METHOD"] == "POST" and (found := _UPLOAD_ID.search(body)):
+                self._begun[found[1]] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
+            elif environ["REQUEST_METHOD"] == "GET":
+                answer.set_data(_UPLOAD.sub(self._dated, body))
+        return answer(environ, start)
+
+    def _dated(self, upload: re.Match[bytes]) -> bytes:
+        found = _UPLOAD_ID.search(upload[0])
+        begun = self._begun.get(found[1]) if found else None
+        return (
+            upload[0]
+            if begun is None
+            else _INITIATED.sub(b"<Initiated>" + begun + b"</Initiated>", upload[0])
+        )
+
+
+_UPLOAD = re.compile(rb"<Upload>.*?</Upload>", re.DOTALL)
+_UPLOAD_ID = re.compile(rb"<UploadId>([^<]+)</UploadId>")
+_INITIATED = re.compile(rb"<Initiated>[^<]*</Initiated>")
+
+
 class S3Simulator(HttpSimulator):
     """moto's S3 on 127.0.0.1; starts empty, except for the buckets asked for.
 
@@ -84,7 +124,8 @@ class S3Simulator(HttpSimulator):
         backend = get_backend("s3")[_ACCOUNT]["aws"]
         for bucket in self._buckets:
             backend.create_bucket(bucket, "us-east-1")
-        return S3WithDefects(_OneAtATime(DomainDispatcherApplication(create_backend_app)), self.defects)
+        moto = _OneAtATime(DomainDispatcherApplication(create_backend_app))
+        return S3WithDefects(_BegunWhen(moto), self.defects)
 
     def close_state(self) -> None:
         """Frees the memory of all objects."""

@@ -76,7 +76,7 @@ def test_exit_codes_are_documented():
     page = (ROOT / "docs" / "cli.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
 
-    assert documented == {0, *EXIT_CODES.values(), 10, 11, 130}
+    assert documented == {0, *EXIT_CODES.values(), 10, 11, 12, 130}
 
 
 def test_busy_is_exit_code_6(bollard, vol_1, home):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -46,3 +48,18 @@ def test_a_part_has_its_own_digest_while_others_list(tmp_path: Path) -> None:
 
 
 _SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"}
+
+
+def test_an_upload_is_as_old_as_it_is(tmp_path: Path) -> None:
+    """A listing of uploads tells of each when it began, and not moto's year 2010."""
+    with (
+        S3Simulator(tmp_path, buckets=["archive"]) as sim,
+        httpx.Client(base_url=sim.url, verify=NO_TLS, timeout=30, headers=_SIGNED) as http,
+    ):
+        before = datetime.now(UTC).replace(microsecond=0)
+        for key in ("one", "two"):
+            http.post(f"/archive/{key}?uploads")
+        listed = re.findall("<Initiated>([^<]+)</Initiated>", http.get("/archive?uploads").text)
+    times = [datetime.fromisoformat(one) for one in listed]
+    assert len(times) == 2
+    assert all(before <= time <= datetime.now(UTC) for time in times)
