@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from api_process import ApiProcess
 from bollard.core.catalog import Catalog
-from bollard.core.jobs import JobState, Orders
+from bollard.core.jobs import Job, JobState, Orders
 from bollard.transfer_objects import encode_tree
 from bollard.transfer_objects.commands import CopyCommand
 from command_rig import ARRAY, FILES, noise, volume
@@ -66,9 +66,10 @@ def test_jobs_of_a_killed_server_end_right(serve, contents, catalog_url):
     places = {key: first.order(encode_tree(command), key) for key, command in _copies()}
     for _ in itertools.count():
         states = [first.client.get(place).json()["state"] for place in places.values()]
-        if "Running" in states:
+        if "Running" in states or set(states) == {"Succeeded"}:
             break
     first.kill()
+    cut_off = {job.id for job in _jobs(catalog_url) if job.state is JobState.RUNNING}
 
     second = serve("--workers", "2")
     again = {key: second.order(encode_tree(command), key) for key, command in _copies()}
@@ -76,7 +77,8 @@ def test_jobs_of_a_killed_server_end_right(serve, contents, catalog_url):
 
     assert again == places
     assert [(job["state"], job["error"]) for job in ended] == [("Succeeded", None)] * VOLUMES
-    assert max(job["attempts"] for job in ended) == 2
+    # One may have ended between our look and the kill; a clash of two copies costs an attempt, too.
+    assert {job["id"] for job in ended if job["attempts"] > 1} >= cut_off
     for number in range(VOLUMES):
         assert contents.read(volume(f"to-{number}", FILES)) == noise(f"from-{number}")
     assert second.terminate() == 0
@@ -84,10 +86,15 @@ def test_jobs_of_a_killed_server_end_right(serve, contents, catalog_url):
     _recorded_once(catalog_url)
 
 
-def _recorded_once(catalog_url: str) -> None:
+def _jobs(catalog_url: str) -> Sequence[Job]:
     catalog = Catalog(catalog_url)
     jobs = Orders(catalog).page()
     catalog.close()
+    return jobs
+
+
+def _recorded_once(catalog_url: str) -> None:
+    jobs = _jobs(catalog_url)
     assert len(jobs) == VOLUMES
     assert all(job.state is JobState.SUCCEEDED and job.epoch == job.attempts for job in jobs)
 

@@ -103,7 +103,8 @@ class ArrayAccess(ArrayVolumes, Chap):
         talk = self._client.talk(call)
         initiator = self._initiator_of(talk, host.iqn)
         if initiator is not None:
-            self._set_chap(talk, initiator, host, secret)
+            with contextlib.suppress(NotFound):  # revoked since we looked: it is not registered any more
+                self._set_chap(talk, initiator, host, secret)
 
     # -- initiators -----------------------------------------------------------------------------------
 
@@ -120,7 +121,10 @@ class ArrayAccess(ArrayVolumes, Chap):
         """Return the array's id of the host's initiator, which has the host's secret from now on."""
         shown = self._initiator_of(talk, host.iqn)
         if shown is not None:
-            self._set_chap(talk, shown, host, secret)
+            try:
+                self._set_chap(talk, shown, host, secret)
+            except NotFound as error:  # its last volume was revoked since we looked, and it went with that
+                raise Busy(f"host {host.id} is being forgotten by another caller") from error
             return member(shown, "id", str)
         body = {"iqn": host.iqn, "name": host.id, **_chap_body(host, secret)}
         try:

@@ -20,6 +20,7 @@ from bollard.core.spi import (
     PermissionDenied,
     StorageError,
 )
+from bollard.drivers.primary.array.client import Conversation
 from bollard.simulators.array import Defect, export_name
 from bollard.transfer_objects.ids import HostId
 from bollard.transfer_objects.secret import Secret
@@ -95,6 +96,31 @@ def test_one_of_many_writers_wins(driver, connect):
     assert len(writers) == len(winners) <= 1
     for number in range(4):
         driver.revoke(WEB, HostId(f"racer-{number}"), call())
+
+
+@pytest.mark.parametrize("deed", ["grant", "rotate_chap"])
+def test_a_host_whose_last_volume_is_revoked_meanwhile(driver, connect, monkeypatch, deed):
+    """Forgotten between our look and our word: a grant is Busy and works repeated, a rotation is done."""
+    for one in (WEB, DB):
+        driver.create_volume(spec(one), call())
+    driver.grant(WEB, host(), call())
+    other = connect(owner=driver.options.owner)
+    patch = Conversation.patch
+
+    def too_late(talk, *told):
+        other.revoke(WEB, host().id, call())
+        return patch(talk, *told)
+
+    with monkeypatch.context() as between:
+        between.setattr(Conversation, "patch", too_late)
+        if deed == "grant":
+            with pytest.raises(Busy) as error:
+                driver.grant(DB, host(), call())
+            assert error.value.outcome is Outcome.NOT_APPLIED
+        else:
+            driver.rotate_chap(host(), call())
+    driver.grant(DB, host(), call())
+    driver.revoke(DB, host().id, call())
 
 
 def test_read_only_grants_cannot_write(driver):
