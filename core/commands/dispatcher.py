@@ -31,6 +31,7 @@ from ..spi import Call, Internal, Progress, StorageError, Unavailable
 from . import copying, disk_only, disks, freezing, incremental, luns, objects, vm_snapshots
 from .names import snapshot_id, template_id, volume_id
 from .telling import failure_text
+from .vm_tasks import vm_task
 
 _log = logging.getLogger("bollard.commands")
 
@@ -116,7 +117,7 @@ class Dispatcher:
             raise Internal(_unsupported(command))
         timed = _until(command, call, progress)
         try:
-            with self._locks.holding(tuple(_changed(command)), timed):
+            with self._locks.holding(tuple(_changed(command)), timed), vm_task(command, self._site):
                 return row.handler(command, self._site, timed)
         except PluginError as error:
             raise Unavailable(f"a driver of the configuration cannot be used: {error}") from error

@@ -22,7 +22,7 @@ from .owners import Owner
 from .snapshots_context import Context
 from .sync import Sync
 from .sync_snapshots import SnapshotKind
-from .sync_vm_snapshots import FleetVmLocks, VmSnapshotKind
+from .sync_vm_snapshots import VmSnapshotKind, fleet_vm_locks
 from .sync_volumes import ActSync
 from .templates import TemplateService
 from .volumes import VolumeService
@@ -71,7 +71,7 @@ def open_services(site: Site, *, machines: Machines | None = None) -> Iterator[S
             Records(catalog),
             machines or inventory,
             [HypervisorStrategy(), FileStrategy(), DriverStrategy()],
-            FleetVmLocks(state / "vm-locks", mover.journal),
+            fleet_vm_locks(mover),
         )
         yield Services(
             volumes=VolumeService(records=VolumeRecords(catalog=catalog, works=works), site=backends),

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from ...transfer_objects.ids import VmId
+from ..access import Mover
 from ..intents import Intents
+from ..mover import state_directory
 from ..spi import Call
 from ..vm_snapshots import VmLocks, VmSnapshotSync
 from .snapshots_claims import claimed
@@ -32,6 +34,11 @@ class FleetVmLocks(VmLocks):
         """See `VmLocks.task`."""
         with super().task(vm), claimed(self._journal, "vm", vm):
             yield
+
+
+def fleet_vm_locks(mover: Mover) -> FleetVmLocks:
+    """Return the locks of a machine: whoever begins a task of VM snapshots holds its VM by them."""
+    return FleetVmLocks(state_directory() / "vm-locks", mover.journal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
