@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ..core.jobs import Job, JobState
+from ..core.service.recovery_loop import RecoveryState
 
 
 class Problem(BaseModel):
@@ -90,11 +91,33 @@ class JobPage(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null on the last one.")
 
 
+class SyncHealth(BaseModel):
+    """How far the server is with what dead processes left."""
+
+    running: bool
+    rounds: int = Field(description="That are over.")
+    ended: int = Field(description="Objects that rest because of it.")
+    waiting: int = Field(description="Objects that could not be ended yet; -1: the records cannot be read.")
+    at: datetime | None = Field(description="When the last round was over.")
+
+    @classmethod
+    def of(cls, state: RecoveryState) -> SyncHealth:
+        """Return the view of a state."""
+        return cls(
+            running=state.running,
+            rounds=state.rounds,
+            ended=state.ended,
+            waiting=state.waiting,
+            at=time_of(state.at) if state.rounds else None,
+        )
+
+
 class Health(BaseModel):
     """Whether the server can work."""
 
     status: str
     version: str
+    sync: SyncHealth | None = Field(default=None, description="Null: this server does no sync by itself.")
 
 
 def time_of(seconds: float) -> datetime:

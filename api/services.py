@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ..core.catalog import Catalog
 from ..core.jobs import Orders
+from ..core.service.recovery_loop import Recovery
 from ..core.spi.errors import Unauthenticated
 from .figures import Figures
 from .tokens import Scope, Token, Tokens
@@ -27,6 +28,7 @@ class Services:
     Attributes:
         max_body: bytes of a request.
         poll: seconds between two looks at a job that somebody waits for.
+        recovery: the sync that this server does by itself; None: it does none.
         stopping: set when the server ends; whoever waits is answered.
     """
 
@@ -36,6 +38,7 @@ class Services:
     figures: Figures
     max_body: int = MAX_BODY
     poll: float = 0.25
+    recovery: Recovery | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from sqlalchemy import text
 
 from ..core.spi.errors import Unavailable
-from .models import Health
-from .services import Reader, Using
+from .models import Health, SyncHealth
+from .services import Reader, Services, Using
 
 router = APIRouter(tags=["state"])
 
@@ -17,9 +17,9 @@ VERSION = version("bollard")
 
 
 @router.get("/health", operation_id="getHealth")
-async def health() -> Health:
-    """Return whether the process answers; it asks nobody."""
-    return Health(status="ok", version=VERSION)
+async def health(using: Using) -> Health:
+    """Return whether the process answers, and how far its sync is; it asks nobody."""
+    return Health(status="ok", version=VERSION, sync=_sync(using))
 
 
 @router.get("/ready", operation_id="getReady")
@@ -29,7 +29,11 @@ def ready(using: Using) -> Health:
         raise Unavailable("the server is stopping")
     with using.catalog.transaction() as session:
         session.execute(text("SELECT 1"))
-    return Health(status="ready", version=VERSION)
+    return Health(status="ready", version=VERSION, sync=_sync(using))
+
+
+def _sync(using: Services) -> SyncHealth | None:
+    return SyncHealth.of(using.recovery.state()) if using.recovery else None
 
 
 @router.get(

@@ -18,8 +18,10 @@ import typer
 from ..core.agent import Agent, AgentOptions, TlsFiles, client_context, server_context
 from ..core.commands import Dispatcher
 from ..core.mover import mover_host, state_directory
+from ..core.service.recovery_loop import EVERY
 from ..core.spi import InvalidArgument
 from . import context
+from .recovering import SyncEvery, recovering
 
 Address = tuple[str, int]
 
@@ -37,6 +39,10 @@ def agent(
     authority: Annotated[Path | None, typer.Option(help="PEM: who signs the orchestrator's.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Commands at a time.")] = 8,
     grace: Annotated[float, typer.Option(min=0.0, help="Seconds for commands to end when it stops.")] = 30.0,
+    sync: Annotated[
+        bool, typer.Option("--sync/--no-sync", help="End what dead processes left, in the background.")
+    ] = True,
+    sync_every: SyncEvery = EVERY,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log each command.")] = False,
 ) -> None:
     """Serve until SIGTERM: commands are executed over the pools, stores and hypervisors of the configuration.
@@ -55,8 +61,13 @@ def agent(
         grace=grace,
     )
     client, server = client_context(files), server_context(files)
-    with context.site(ctx) as site:
-        serving = Agent(Dispatcher(site).execute, options, ready=_say_ready)
+    with context.site(ctx) as site, recovering(site, wanted=sync, every=sync_every) as recovery:
+        serving = Agent(
+            Dispatcher(site).execute,
+            options,
+            ready=_say_ready,
+            connected=recovery.wake if recovery else lambda: None,
+        )
         asyncio.run(_until_signal(serving, outgoing, incoming, client, server))
 
 

@@ -23,11 +23,13 @@ from ..core.jobs.commands import CommandHandler
 from ..core.metrics import PrometheusMetrics
 from ..core.mover import state_directory
 from ..core.service.fleet import open_catalog
+from ..core.service.recovery_loop import EVERY, Recovery
 from ..core.site import Site
 from ..core.spi import InvalidArgument, Unsupported
 from . import context
 from .context import JsonFlag
 from .output import show, show_rows
+from .recovering import SyncEvery, recovering
 
 if TYPE_CHECKING:
     from ..api.server import Tls
@@ -71,6 +73,10 @@ def serve(
     ] = 60.0,
     per_host: Annotated[int, typer.Option(min=0, help="Jobs per host at the same time; 0: no limit.")] = 4,
     per_pool: Annotated[int, typer.Option(min=0, help="Jobs per pool at the same time; 0: no limit.")] = 8,
+    sync: Annotated[
+        bool, typer.Option("--sync/--no-sync", help="End what dead processes left, in the background.")
+    ] = True,
+    sync_every: SyncEvery = EVERY,
     json: JsonFlag = False,
 ) -> None:
     """Serve the API and do its jobs, until SIGTERM or Ctrl-C."""
@@ -85,12 +91,13 @@ def serve(
         opened = Catalog(catalog) if catalog else open_catalog(site.config)
         stack.callback(opened.close)
         handlers = _handlers(site)
-        services = _services(opened, _tokens(tokens), metrics)
+        listener = listen(address, port, plain=tls is None)
+        recovery = stack.enter_context(recovering(site, wanted=sync, every=sync_every))
+        services = _services(opened, _tokens(tokens), metrics, recovery)
         limits = JobLimits(per_host=per_host, per_pool=per_pool)
         worker = (
             Worker(Claims(opened, limits=limits, lease=lease), handlers, slots=workers) if workers else None
         )
-        listener = listen(address, port, plain=tls is None)
         stack.enter_context(WebhookService(opened, webhooks_of(site.config.webhooks)))
         server = ApiServer(services, listener, worker=worker, tls=tls)
         _tell({"url": _url(listener, tls), "pid": os.getpid()}, json)
@@ -179,13 +186,15 @@ def _tokens(path: Path | None) -> Tokens:
     return Tokens(path or state_directory() / "api-tokens.json")
 
 
-def _services(catalog: Catalog, tokens: Tokens, metrics: PrometheusMetrics) -> Services:
+def _services(
+    catalog: Catalog, tokens: Tokens, metrics: PrometheusMetrics, recovery: Recovery | None
+) -> Services:
     from ..api.figures import Figures
     from ..api.services import Services
 
     orders = Orders(catalog)
     figures = Figures(orders, [metrics.registry])
-    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=figures)
+    return Services(catalog=catalog, orders=orders, tokens=tokens, figures=figures, recovery=recovery)
 
 
 def _tell(body: dict[str, Any], json: bool) -> None:

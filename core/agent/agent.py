@@ -66,6 +66,7 @@ class Agent:
     Args:
         execute: carries a command out.
         ready: called with the addresses that are listened at, when all are.
+        connected: called when an orchestrator has taken us, or has connected; it must not wait.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Agent:
         options: AgentOptions,
         *,
         ready: Callable[[list[Address]], None] = lambda _: None,
+        connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._desk = Desk(
@@ -83,6 +85,7 @@ class Agent:
             waiting_bytes=options.waiting_bytes,
         )
         self._ready = ready
+        self._tell_connected = connected
         self._stop = asyncio.Event()
         self._state = _State()
 
@@ -156,6 +159,7 @@ class Agent:
             writer.transport.abort()
             return
         session = self._session(reader, writer)
+        self._tell_connected()
         await self._serve(session, str(writer.get_extra_info("peername")))
 
     # -- connecting -----------------------------------------------------------------------------------
@@ -217,6 +221,7 @@ class Agent:
         if found is None:
             raise ChannelClosed("the orchestrator refuses this agent")
         session.agent_id, session.taken = found.agent_id, True
+        self._tell_connected()
         return found.ping_interval or options.ping_interval
 
     async def _ping(self, session: Session, interval: float) -> None:

@@ -14,3 +14,8 @@ def default_url() -> str:
     directory = state_directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return f"sqlite:///{directory / 'catalog.db'}"
+
+
+def has_default() -> bool:
+    """Tell whether somebody named a catalog, or has made one on this machine; nothing is made."""
+    return bool(os.environ.get("BOLLARD_CATALOG")) or (state_directory() / "catalog.db").exists()

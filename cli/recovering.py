@@ -1,0 +1,27 @@
+"""The sync that a server does by itself: its options, and its thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ..core.service.recovery_loop import Recovery, site_round
+from ..core.site import Site
+
+SyncEvery = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds between two syncs; 0: only at the start and when something connects."),
+]
+
+
+@contextmanager
+def recovering(site: Site, *, wanted: bool, every: float) -> Iterator[Recovery | None]:
+    """Yield what syncs a site in the background; None if it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    with Recovery(site_round(site), every=every) as recovery:
+        yield recovery
