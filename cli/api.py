@@ -22,7 +22,9 @@ from ..core.jobs.commands import KIND as COMMAND
 from ..core.jobs.commands import CommandHandler
 from ..core.metrics import PrometheusMetrics
 from ..core.mover import state_directory
+from ..core.periodic import Periodic
 from ..core.service.fleet import open_catalog
+from ..core.service.pruning import Keeping, Pruning
 from ..core.service.recovery_loop import EVERY, Recovery
 from ..core.site import Site
 from ..core.spi import InvalidArgument, Unsupported
@@ -77,6 +79,12 @@ def serve(
         bool, typer.Option("--sync/--no-sync", help="End what dead processes left, in the background.")
     ] = True,
     sync_every: SyncEvery = EVERY,
+    keep_jobs: Annotated[
+        float, typer.Option(min=0, max=36500, help="Days until a job that is over is forgotten; 0: never.")
+    ] = 30.0,
+    keep_events: Annotated[
+        float, typer.Option(min=0, max=36500, help="Days until an event is forgotten; 0: never.")
+    ] = 30.0,
     json: JsonFlag = False,
 ) -> None:
     """Serve the API and do its jobs, until SIGTERM or Ctrl-C."""
@@ -98,6 +106,8 @@ def serve(
         worker = (
             Worker(Claims(opened, limits=limits, lease=lease), handlers, slots=workers) if workers else None
         )
+        pruning = Pruning.of(opened, Keeping(jobs=keep_jobs, events=keep_events))
+        stack.enter_context(Periodic("bollard-pruning", pruning.round))
         stack.enter_context(WebhookService(opened, webhooks_of(site.config.webhooks)))
         server = ApiServer(services, listener, worker=worker, tls=tls)
         _tell({"url": _url(listener, tls), "pid": os.getpid()}, json)
