@@ -1,10 +1,10 @@
 """A volume put back to one of its snapshots, wherever either of them is now.
 
-    snapshot on the volume's own pool, which can revert   by the pool, in one step
+    snapshot on the volume's own pool, which can revert   by the pool, in one step of the pool
     snapshot on secondary storage, or on another pool     read back first, then written over the volume
 
-The second way is not one step: it is recorded before it begins, and written to its end by a repeat or a sync.
-Until then nothing else is done with the volume (`snapshots_checks.check_not_reverting`).
+Either is recorded before it begins, and brought to its end by a repeat or a sync. Until then nothing else is
+done with the volume (`exclusion`, `snapshots_checks.check_not_reverting`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ...transfer_objects.enums import DataStoreRole
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..catalog.snapshots import Ref, RefState
 from ..pool import Pool
-from ..spi import Call, Capability, Conflict, HasDependents, InUse
+from ..spi import Call, Capability, Conflict, HasDependents, InUse, Outcome, StorageError
 from ..steps import step
 from ..vm_snapshots.guards import Act as VmAct
 from . import snapshots_checks as checks
+from .exclusion import check_volume_free
 from .from_snapshot import write_snapshot
 from .from_snapshot_uses import Uses
 from .hooks import Act
@@ -63,24 +64,46 @@ class _Reverting:
     def run(self, call: Call) -> None:
         ctx, volume = self.ctx, VolumeId(self.found.order.volume)
         facts = ctx.inventory.volume(volume)
+        check_volume_free(ctx.catalog, volume)
         checks.check_place(ctx, facts)
         machine = checks.machine_of(ctx, facts, VmAct.REVERT_VOLUME)
         if checks.is_running(machine, call):
             raise InUse(f"volume {volume} is in use by VM {facts.vm}: stop it first")
-        pool = ctx.site.pool(facts.pool)
+        self.bring_back(ctx.site.pool(facts.pool), volume, call)
+
+    def bring_back(self, pool: Pool, volume: VolumeId, call: Call) -> None:
+        """Do it, or do it again, whichever way it can be done now."""
         primary = self.found.ref(DataStoreRole.PRIMARY, RefState.READY)
         half = self.uses.find(UseKind.REVERT, volume) is not None
         able = Capability.REVERT in pool.capabilities().native
-        if primary is not None and primary.store == pool.name and able and not half:
-            self._by_pool(pool, volume, call)
+        if primary is None or primary.store != pool.name or not able:
+            self._overwrite(pool, volume, call)
+        elif pool.traits.revert_keeps_newer or not (newer := self._newer(pool)):
+            self._by_pool(pool, volume, call, half=half)
+        elif half:
+            self._overwrite(pool, volume, call)
         else:
-            self.overwrite(pool, volume, call)
-
-    def _by_pool(self, pool: Pool, volume: VolumeId, call: Call) -> None:
-        newer = () if pool.traits.revert_keeps_newer else self._newer(pool)
-        if newer:
             raise HasDependents(f"pool {pool.name!r} would lose newer snapshots, such as {newer[0]}")
-        pool.volumes.revert(volume, SnapshotId(self.found.order.snapshot), step(call))
+
+    def _by_pool(self, pool: Pool, volume: VolumeId, call: Call, *, half: bool) -> None:
+        self.ctx.site.mover().sweep_pool(pool)  # a dead writer's access keeps the pool from reverting
+        self.uses.begin(self._use(pool, volume))
+        try:
+            pool.volumes.revert(volume, SnapshotId(self.found.order.snapshot), step(call))
+        except StorageError as error:
+            if error.outcome is Outcome.NOT_APPLIED and not half:
+                self.uses.drop(UseKind.REVERT, volume)
+            raise
+        self.uses.drop(UseKind.REVERT, volume)
+
+    def _use(self, pool: Pool, volume: VolumeId) -> SnapshotUse:
+        return SnapshotUse(
+            kind=UseKind.REVERT,
+            target=volume,
+            snapshot=self.found.order.snapshot,
+            place=pool.name,
+            account=self.account,
+        )
 
     def _newer(self, pool: Pool) -> list[str]:
         order = self.found.order
@@ -93,17 +116,10 @@ class _Reverting:
         with self.ctx.catalog.transaction() as session:
             return [*session.scalars(chosen.order_by(SnapshotOrder.cut))]
 
-    def overwrite(self, pool: Pool, volume: VolumeId, call: Call) -> None:
+    def _overwrite(self, pool: Pool, volume: VolumeId, call: Call) -> None:
         """Write the snapshot over the volume; recorded from before the first byte until after the last."""
         self._check(pool, volume, call)
-        use = SnapshotUse(
-            kind=UseKind.REVERT,
-            target=volume,
-            snapshot=self.found.order.snapshot,
-            place=pool.name,
-            account=self.account,
-        )
-        mover = self.ctx.site.mover()
+        use, mover = self._use(pool, volume), self.ctx.site.mover()
         mover.sweep_pool(pool)
         # A grant that cannot be had comes before the record: then nothing has been begun.
         with mover.unlimited(pool, volume), mover.writing_volume(pool, volume) as sink:
@@ -136,7 +152,10 @@ def go_on_reverting(ctx: Context, use: SnapshotUse, call: Call) -> None:
     """
     uses = Uses(ctx.catalog)
     found = uses.readable(use.snapshot)
+    facts = ctx.inventory.volume(VolumeId(use.target))
+    if facts.vm is not None and checks.is_running(ctx.inventory.machine(facts.vm), call):
+        raise InUse(f"volume {use.target} is in use by VM {facts.vm}: stop it first")
     with claimed(ctx.site.mover().journal, "snapshot", use.snapshot):
-        _Reverting(ctx, uses, found, use.account).overwrite(
+        _Reverting(ctx, uses, found, use.account).bring_back(
             ctx.site.pool(use.place), VolumeId(use.target), call
         )

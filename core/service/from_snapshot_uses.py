@@ -15,6 +15,7 @@ from sqlalchemy import select
 from ..catalog import Catalog
 from ..catalog.snapshots import SnapshotState
 from ..spi import Busy, Conflict, InvalidArgument, NotFound
+from .exclusion import refuse_while_volume_acts
 from .snapshots_records import RESTING, Found, found_in
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse, UseKind
 
@@ -52,7 +53,7 @@ class Uses:
 
         Raises:
             Conflict: it is made, or was, of another snapshot.
-            Busy: the volume is being reverted to another snapshot.
+            Busy: the volume is being reverted to another snapshot, or something else is done to it.
             InvalidArgument: the snapshot is no longer there to be read.
         """
         with self.catalog.transaction() as session:
@@ -63,6 +64,8 @@ class Uses:
                 if use.kind is UseKind.REVERT:
                     raise Busy(f"volume {use.target} is being reverted to snapshot {there.snapshot}")
                 raise Conflict(f"{use.kind} {use.target} is made of snapshot {there.snapshot}")
+            if use.kind is not UseKind.TEMPLATE:
+                refuse_while_volume_acts(session, use.target)
             found = found_in(session, use.snapshot)
             if found is None or found.state not in _READABLE:
                 raise InvalidArgument(f"snapshot {use.snapshot} is going: nothing can be made of it")

@@ -22,6 +22,7 @@ from ..vm_snapshots.records import Records as VmSnapshotRecords
 from ..vm_snapshots.volume_quiesce import snapshot_volume
 from . import snapshots_checks as checks
 from .decision import Maker, Plan, decide
+from .exclusion import check_volume_free
 from .hooks import Act, Reservation
 from .snapshots_claims import claimed
 from .snapshots_context import Context, VolumeFacts
@@ -84,6 +85,7 @@ class Creation:
 
     def _made(self, facts: VolumeFacts, call: Call) -> Found:
         ctx, request = self.ctx, self.request
+        check_volume_free(ctx.catalog, request.volume)  # else it is told as a volume that is not Ready
         checks.check_place(ctx, facts)
         checks.check_not_reverting(ctx.catalog, request.volume)
         pool = ctx.site.pool(facts.pool)

@@ -25,6 +25,7 @@ from ..catalog import Catalog
 from ..catalog.snapshots import Ref, RefEvent, RefState, SnapshotEvent, SnapshotRecord, SnapshotState
 from ..spi import Busy, Conflict, InUse, InvalidArgument, NotFound, Snapshot
 from .decision import Goal
+from .exclusion import refuse_while_volume_acts
 from .snapshots_tables import UNFINISHED, WANTED, SnapshotOrder, SnapshotUse
 
 _BUSY = (SnapshotState.CREATING, SnapshotState.BACKING_UP, SnapshotState.COPYING)
@@ -104,12 +105,13 @@ class Records:
         """The cut is about to be made.
 
         Raises:
-            Busy: another snapshot of the volume is being made.
+            Busy: another snapshot of the volume is being made, or something is done to the volume.
         """
         with self._catalog.transaction() as session:
             found = _known(session, snapshot)
             if found.state is SnapshotState.CREATING:
                 return found
+            refuse_while_volume_acts(session, found.record.volume)
             chosen = select(SnapshotRecord.id).where(
                 SnapshotRecord.volume == found.record.volume, SnapshotRecord.state == SnapshotState.CREATING
             )
@@ -150,10 +152,12 @@ class Records:
 
         Raises:
             InvalidArgument: it is not at rest, or not on the pool.
+            Busy: the volume is being deleted, resized or attached.
         """
         with self._catalog.transaction() as session:
             found = _known(session, snapshot)
             if found.state is not SnapshotState.BACKING_UP:
+                refuse_while_volume_acts(session, found.record.volume, archiving=True)
                 if found.state not in RESTING or found.ref(DataStoreRole.PRIMARY, RefState.READY) is None:
                     raise InvalidArgument(f"snapshot {snapshot} is {found.state}, and not ready on its pool")
                 found.record.take(SnapshotEvent.BACKUP_REQUESTED)

@@ -22,6 +22,7 @@ from ..catalog.transitions import now_text
 from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
 from ..spi import Conflict, Host, InUse, NotFound, Qos
+from .exclusion import refuse_while_snapshot_acts
 from .works import Work, Works
 
 KIND = "volume"
@@ -148,9 +149,13 @@ class VolumeRecords:
         Args:
             event: None: the volume stays as it is, and only this act is kept from meeting another one.
             also: what is checked and written with it.
+
+        Raises:
+            Busy: another act on the volume, or on its snapshots, is under way; see `exclusion`.
         """
         with self.catalog.transaction() as session:
             work = self.works.begin(session, KIND, volume, act, details, vm=vm, host=host)
+            refuse_while_snapshot_acts(session, volume, act)
             record = one(session, VolumeRecord, volume)
             also(session, record)
             if event is not None:
