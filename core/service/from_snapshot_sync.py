@@ -21,7 +21,7 @@ from .snapshots_context import Context
 from .snapshots_tables import SnapshotUse, UseKind
 
 _log = logging.getLogger("bollard.service")
-_CLAIMS = {UseKind.VOLUME: "volume", UseKind.TEMPLATE: "template", UseKind.REVERT: "volume"}
+CLAIMS = {UseKind.VOLUME: "volume", UseKind.TEMPLATE: "template", UseKind.REVERT: "volume"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def settle_uses(ctx: Context, volume: VolumeId, call: Call) -> list[Ended]:
     for use in uses.unfinished(volume):
         with ExitStack() as held:
             try:
-                held.enter_context(claimed(ctx.site.mover().journal, _CLAIMS[use.kind], use.target))
+                held.enter_context(claimed(ctx.site.mover().journal, CLAIMS[use.kind], use.target))
             except Busy:
                 continue
             current = uses.find(use.kind, use.target)

@@ -7,7 +7,7 @@ so an entry that its owner left says nothing that anybody needs, and goes with t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from ..intents import Entry, Intents
@@ -42,10 +42,11 @@ def _let_go(entry: Entry) -> None:
         _log.warning("a claim stays until a sync: %s", error)
 
 
-def drop_void_claims(journal: Intents) -> None:
-    """Remove the claims of the dead."""
+def drop_void_claims(journal: Intents, subjects: Collection[tuple[str, str]] | None = None) -> None:
+    """Remove the claims of the dead; of these kinds and ids, such as ("volume", "v-1"), or all."""
     for entry in journal.abandoned():
-        if entry.kind == CLAIM:
+        subject = (entry.fields.get("what", ""), entry.fields.get("subject", ""))
+        if entry.kind == CLAIM and (subjects is None or subject in subjects):
             entry.done()
         else:
             entry.release()

@@ -1,4 +1,4 @@
-"""Volume snapshots: by `transient.sync_volume`, all of a volume's, oldest first."""
+"""Volume snapshots: by `transient.end_volume`, all of a volume's, oldest first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...transfer_objects.ids import VolumeId
 from ..spi import Call
 from .snapshots_context import Context
 from .sync import Ended, Task
-from .transient import sync_volume, unfinished
+from .transient import end_volume, unfinished
 
 _PAGE = 100
 
@@ -44,5 +44,5 @@ class SnapshotKind:
     def _end(self, volume: VolumeId, call: Call) -> Sequence[Ended]:
         return [
             Ended(kind=one.kind, id=one.id, before=one.before, after=one.after, problem=one.problem)
-            for one in sync_volume(self.context, volume, call)
+            for one in end_volume(self.context, volume, call)
         ]

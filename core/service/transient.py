@@ -28,7 +28,7 @@ from ..spi import Busy, Call, GuestState, NotFound, Snapshot, StorageError, VmSt
 from ..steps import step
 from ..vm_snapshots.families import family_of
 from ..vm_snapshots.quiesce import guest_state, thaw
-from .from_snapshot_sync import Ended, settle_uses
+from .from_snapshot_sync import CLAIMS, Ended, settle_uses
 from .snapshots import remove_everywhere, remove_remains
 from .snapshots_backup import Backup
 from .snapshots_claims import claimed, drop_void_claims
@@ -74,13 +74,28 @@ def sync_all(ctx: Context, call: Call) -> list[Ended]:
     after = ""
     while page := unfinished(ctx, after=after):
         for volume in page:
-            ended += sync_volume(ctx, volume, call)
+            ended += end_volume(ctx, volume, call)
         after = page[-1]
     return ended
 
 
 def sync_volume(ctx: Context, volume: VolumeId, call: Call) -> list[Ended]:
-    """End all that dead processes left of a volume's snapshots, oldest first."""
+    """End all that dead processes left of one volume's snapshots, oldest first, and their claims."""
+    drop_void_claims(ctx.site.mover().journal, _subjects(ctx, volume))
+    return end_volume(ctx, volume, call)
+
+
+def _subjects(ctx: Context, volume: VolumeId) -> set[tuple[str, str]]:
+    """Return what a claim may be on: a volume, its snapshots, and what is or was made of them."""
+    snapshots = select(SnapshotOrder.snapshot).where(SnapshotOrder.volume == volume)
+    uses = select(SnapshotUse.kind, SnapshotUse.target).where(SnapshotUse.snapshot.in_(snapshots))
+    with ctx.catalog.reading() as session:
+        made = {(CLAIMS[kind], target) for kind, target in session.execute(uses)}
+        return made | {("volume", volume)} | {("snapshot", name) for name in session.scalars(snapshots)}
+
+
+def end_volume(ctx: Context, volume: VolumeId, call: Call) -> list[Ended]:
+    """As `sync_volume`, in a sync that has dropped all claims of the dead before."""
     records = Records(ctx.catalog, ctx.clock)
     ended: list[Ended] = []
     names = _left(ctx, volume)

@@ -15,8 +15,9 @@ from bollard.core.service.from_snapshot import VolumeRequest, to_volume
 from bollard.core.service.from_snapshot_revert import revert
 from bollard.core.service.from_snapshot_sync import Ended
 from bollard.core.service.from_snapshot_uses import Uses
+from bollard.core.service.snapshots_claims import CLAIM
 from bollard.core.service.snapshots_tables import SnapshotUse
-from bollard.core.service.transient import sync_all, unfinished
+from bollard.core.service.transient import sync_all, sync_volume, unfinished
 from bollard.core.spi import Busy, Internal, InvalidArgument, StorageError
 from bollard.transfer_objects.enums import DataStoreRole
 from bollard.transfer_objects.ids import SnapshotId, VolumeId
@@ -274,3 +275,26 @@ def test_nothing_is_looked_at_that_rests(cloud: Cloud):
     driver = cloud.site.pools["gold"].driver
     Fragile(driver, "get_snapshot", "list_volumes").error = InvalidArgument("nobody asks")
     assert sync_all(cloud.ctx, call()) == []
+
+
+def test_a_sync_of_one_volume_drops_the_claims_of_the_dead_on_it_alone(cloud):
+    """Its own, its snapshot's and that of what was made of it go; another volume's and a living one stay."""
+    volume = cloud.make("v-1", "gold", OLD)
+    cloud.take("s-1", volume, "Standard")
+    to_volume(cloud.ctx, S1, VolumeRequest(id=VolumeId("v-2"), pool="gold"), call())
+    journal, living = cloud.site.mover().journal, ("snapshot", "s-1")
+    dead = [("volume", "v-1"), ("snapshot", "s-1"), ("volume", "v-2"), ("volume", "v-9"), ("snapshot", "s-9")]
+    for what, subject in dead:
+        journal.begin(CLAIM, what=what, subject=subject).release()
+    held = journal.begin(CLAIM, what=living[0], subject=living[1])
+    assert len(cloud.intents()) == len(dead) + 1
+    assert sync_volume(cloud.ctx, volume, call()) == []
+    assert len(cloud.intents()) == 3
+    held.done()
+    left = list(journal.abandoned())
+    for entry in left:
+        entry.release()
+    assert sorted((entry.fields["what"], entry.fields["subject"]) for entry in left) == [
+        ("snapshot", "s-9"),
+        ("volume", "v-9"),
+    ]
