@@ -40,6 +40,17 @@ def refuse_while_snapshot_acts(session: Session, volume: str, act: str) -> None:
         raise _busy(f"snapshot {found.id} of volume {volume} is being {_DOING[found.state]}")
 
 
+def refuse_while_made_of_snapshot(session: Session, volume: str) -> None:
+    """Keep a volume from being created while one of this id is made of a snapshot.
+
+    Raises:
+        Busy: names the snapshot.
+    """
+    use = session.get(SnapshotUse, (UseKind.VOLUME, volume))
+    if use is not None and not use.finished:
+        raise _busy(f"volume {volume} is being made of snapshot {use.snapshot}")
+
+
 def refuse_while_volume_acts(session: Session, volume: str, *, archiving: bool = False) -> None:
     """Keep an act on snapshots from meeting one on their volume.
 

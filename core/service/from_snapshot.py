@@ -60,11 +60,11 @@ class VolumeRequest:
 
 
 def to_volume(ctx: Context, snapshot: SnapshotId, request: VolumeRequest, call: Call) -> Volume:
-    """Make a volume of a snapshot; the same request gives the same volume.
+    """Make a volume of a snapshot, which `VolumeService` knows then; the same request gives the same volume.
 
     Raises:
         InvalidArgument: the snapshot is not at rest, or larger than the volume is to be.
-        Conflict: there is another volume of this id on the pool.
+        Conflict: there is another volume of this id on the pool, or there was one in the catalog.
         Unavailable: the pool takes nothing new.
         StorageError: nothing is left of the volume; after a crash, a sync removes it.
     """
@@ -99,10 +99,14 @@ class _Making:
         if known is None and there is not None:
             raise Conflict(f"pool {pool.name!r} has a volume {request.id} already")
         if known is not None and known.finished:
-            if there is not None and known.snapshot == self.snapshot:
+            if there is None:
+                self.uses.lost(request.id, pool.name)
+            elif known.snapshot == self.snapshot:
+                self.uses.finish_volume(there, self._use(), request.name)
                 return there
-            self.uses.drop(UseKind.VOLUME, request.id)  # it was deleted since
-        self._begin()
+            else:
+                raise Conflict(f"volume {request.id} was made of snapshot {known.snapshot}")
+        self.uses.begin(self._use())
         return self._made(pool, found, VolumeSpec(id=request.id, size=size, name=request.name), call)
 
     def _size(self, found: Found) -> int:
@@ -113,16 +117,15 @@ class _Making:
             )
         return size
 
-    def _begin(self) -> None:
+    def _use(self) -> SnapshotUse:
         request = self.request
-        use = SnapshotUse(
+        return SnapshotUse(
             kind=UseKind.VOLUME,
             target=request.id,
             snapshot=self.snapshot,
             place=request.pool,
             account=request.account,
         )
-        self.uses.begin(use)
 
     def _reserve(self, size: int) -> None:
         request = self.request
@@ -138,7 +141,7 @@ class _Making:
         except StorageError:
             remove_volume(self.ctx, self.uses, spec.id, pool, Call.within(UNDO_SECONDS))
             raise
-        self.uses.finish(UseKind.VOLUME, spec.id)
+        self.uses.finish_volume(made, self._use(), spec.name)
         return made
 
 

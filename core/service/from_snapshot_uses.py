@@ -1,7 +1,8 @@
 """What is made of a snapshot, in the catalog: while it is made, the snapshot cannot be deleted.
 
 begin   nothing -> unfinished      the target did not exist before: what is half made is ours to remove
-finish  unfinished -> finished     kept as long as the snapshot: a repeat finds that it was done
+finish  unfinished -> finished     kept as long as the snapshot: a repeat finds that it was done; a volume
+                                   gets its record in the same step, so that the volume service knows it
 drop    unfinished -> no row       nothing is left of it
 """
 
@@ -11,10 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
 from ..catalog.snapshots import SnapshotState
-from ..spi import Busy, Conflict, InvalidArgument, NotFound
+from ..catalog.transitions import now_text
+from ..catalog.volume_states import VolumeEvent, VolumeState
+from ..catalog.volumes import VolumeRecord
+from ..spi import Busy, Conflict, InvalidArgument, NotFound, Volume
 from .exclusion import refuse_while_volume_acts
 from .snapshots_records import RESTING, Found, found_in
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse, UseKind
@@ -52,7 +57,7 @@ class Uses:
         """Record that it is about to be made; one that was begun for the same snapshot goes on.
 
         Raises:
-            Conflict: it is made, or was, of another snapshot.
+            Conflict: it is made, or was, of another snapshot, or there is or was a volume of this id.
             Busy: the volume is being reverted to another snapshot, or something else is done to it.
             InvalidArgument: the snapshot is no longer there to be read.
         """
@@ -66,6 +71,8 @@ class Uses:
                 raise Conflict(f"{use.kind} {use.target} is made of snapshot {there.snapshot}")
             if use.kind is not UseKind.TEMPLATE:
                 refuse_while_volume_acts(session, use.target)
+            if use.kind is UseKind.VOLUME:
+                _refuse_taken(session, use.target)
             found = found_in(session, use.snapshot)
             if found is None or found.state not in _READABLE:
                 raise InvalidArgument(f"snapshot {use.snapshot} is going: nothing can be made of it")
@@ -78,6 +85,43 @@ class Uses:
             use = session.get(SnapshotUse, (kind, target))
             if use is not None:
                 use.finished = True
+
+    def finish_volume(self, made: Volume, request: SnapshotUse, name: str) -> None:
+        """It is whole, and a volume like any other from now on; repeatable.
+
+        Args:
+            request: as it was begun, for the snapshot and the pool.
+        """
+        with self.catalog.transaction() as session:
+            use = session.get(SnapshotUse, (UseKind.VOLUME, made.id))
+            if use is not None:
+                use.finished = True
+            record = session.get(VolumeRecord, made.id)
+            if record is None:
+                record = VolumeRecord(id=made.id, pool=request.place, created=now_text(session))
+                session.add(record)
+            elif record.state is not VolumeState.ERROR:
+                return
+            record.pool, record.name, record.size, record.error = request.place, name, made.size, ""
+            record.parent_snapshot, record.parent_template = request.snapshot, None
+            record.take(VolumeEvent.CREATE_REQUESTED)
+            record.take(VolumeEvent.SUCCEEDED, f"made of snapshot {request.snapshot}")
+
+    def lost(self, volume: str, pool: str) -> None:
+        """A volume that was made is no longer on its pool, and nobody has deleted it here.
+
+        Raises:
+            Conflict: a VM has it, or it was moved to another pool.
+        """
+        with self.catalog.transaction() as session:
+            record = session.get(VolumeRecord, volume)
+            if record is not None and record.state is VolumeState.READY:
+                if record.vm is not None or record.pool != pool:
+                    raise Conflict(f"there is a volume {volume} already, on pool {record.pool}")
+                record.take(VolumeEvent.LOST, "the pool has it no more")
+            use = session.get(SnapshotUse, (UseKind.VOLUME, volume))
+            if use is not None:
+                session.delete(use)
 
     def drop(self, kind: UseKind, target: str) -> None:
         """Nothing is left of it, or nobody needs to know; repeatable."""
@@ -95,3 +139,9 @@ class Uses:
         )
         with self.catalog.transaction() as session:
             return session.scalars(chosen.order_by(SnapshotUse.kind, SnapshotUse.target)).all()
+
+
+def _refuse_taken(session: Session, volume: str) -> None:
+    record = session.get(VolumeRecord, volume)
+    if record is not None and record.state is not VolumeState.ERROR:
+        raise Conflict(f"there is or was a volume {volume}, which is {record.state}: ids are not used twice")

@@ -22,7 +22,7 @@ from ..catalog.transitions import now_text
 from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
 from ..spi import Conflict, Host, InUse, NotFound, Qos
-from .exclusion import refuse_while_snapshot_acts
+from .exclusion import refuse_while_made_of_snapshot, refuse_while_snapshot_acts
 from .works import Work, Works
 
 KIND = "volume"
@@ -119,8 +119,10 @@ class VolumeRecords:
 
         Raises:
             Conflict: there is a volume of this id.
+            Busy: one of this id is being made, of a snapshot or else.
         """
         with self.catalog.transaction() as session:
+            refuse_while_made_of_snapshot(session, new.id)
             work = self.works.begin(session, KIND, new.id, "create", new.details())
             record = session.get(VolumeRecord, new.id)
             if record is None:
