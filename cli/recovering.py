@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -10,6 +13,8 @@ import typer
 
 from ..core.service.recovery_loop import Recovery, site_round
 from ..core.site import Site
+
+_log = logging.getLogger("bollard.sync")
 
 SyncEvery = Annotated[
     float,
@@ -25,3 +30,17 @@ def recovering(site: Site, *, wanted: bool, every: float) -> Iterator[Recovery |
         return
     with Recovery(site_round(site), every=every) as recovery:
         yield recovery
+        if not recovery.close():
+            _end_now()
+
+
+def _end_now() -> None:
+    """End the process although a thread of it hangs in a backend, for an hour maybe.
+
+    All orders have ended; what the sync has in hand is found by the next one, as after a kill -9.
+    """
+    _log.warning("a backend hangs: the sync is broken off")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

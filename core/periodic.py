@@ -50,12 +50,13 @@ class Periodic:
         """Call it soon; if it is under way, once more after that. From any thread."""
         self._woken.set()
 
-    def close(self) -> None:
-        """Stop; a call that is under way has some seconds to end, or ends with the process."""
+    def close(self) -> bool:
+        """Stop; False: a call that is under way did not end within some seconds."""
         self._stop.set()
         self._woken.set()
         if self._thread.is_alive():
             self._thread.join(_GRACE)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.is_set():

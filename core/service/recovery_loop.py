@@ -79,8 +79,12 @@ class Recovery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> bool:
+        """Cancel what is under way and stop; False: a backend hangs, and a thread with it. Repeatable."""
         self._cancel.set()
-        self._periodic.close()
+        return self._periodic.close()
 
     def wake(self) -> None:
         """Sync soon: a host or an orchestrator has connected. From any thread."""

@@ -91,7 +91,7 @@ def test_a_living_task_is_left_alone_by_another_machine(machine, monkeypatch):
         go_on.set()
         assert living.result(SOON).result
     assert told == "somebody works on vm vm-1 now"
-    assert refused.details.startswith("busy (not_applied)")
+    assert (refused.details or "").startswith("busy (not_applied)")
     # Its turn has come; nobody has told this catalog which host the VM is on.
     assert "no host" in _synced(two)
     assert _order(two, "second").result

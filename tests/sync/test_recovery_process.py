@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from api_process import ApiProcess
+from bollard.cli.recovering import recovering
 from bollard.core.catalog import Catalog
 from bollard.core.catalog.volumes import VolumeRecord
 from bollard.core.config import load_config
@@ -81,9 +83,10 @@ def _killed_in_the_midst(home: Path) -> None:
     assert _state(home) == "Creating"
 
 
-def _waits_for_a_pool_that_is_away() -> None:
+def _left_on(pool: str, volume: str) -> None:
+    """Write down what a process does that begins to create a volume, and ends."""
     with Site(load_config()) as site, open_services(site) as services:
-        services.volumes.records.creating(NewVolume(id=VolumeId("vol-2"), pool="away", size=64 * MIB))
+        services.volumes.records.creating(NewVolume(id=VolumeId(volume), pool=pool, size=64 * MIB))
 
 
 def _state(home: Path, volume: str = "vol-1") -> str:
@@ -103,13 +106,13 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _agent(home: Path, *options: str) -> Iterator[None]:
+def _agent(home: Path) -> Iterator[None]:
     """An agent that a management server has taken."""
     with ManagementSimulator(home / "management") as management:
         files = management.agent_files
         command = [sys.executable, "-m", "bollard", "agent", "--connect", f"127.0.0.1:{management.port}"]
         command += ["--certificate", str(files.certificate), "--key", str(files.key)]
-        command += ["--authority", str(files.authority), *options]
+        command += ["--authority", str(files.authority)]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
         try:
             management.wait_for("startup", SOON)
@@ -137,20 +140,17 @@ def test_an_agent_that_starts_ends_what_was_left(home):
         _until(lambda: _state(home) == "Ready")
 
 
-@pytest.mark.slow
-def test_no_sync_leaves_everything_as_it_is(home):
-    """An agent that is told --no-sync touches nothing."""
-    _killed_in_the_midst(home)
-    with _agent(home, "--no-sync"):
-        pass
-    assert _state(home) == "Creating"
+def test_no_sync_means_none(home):
+    """A server that is told --no-sync has nothing that syncs."""
+    with Site(load_config()) as site, recovering(site, wanted=False, every=1.0) as recovery:
+        assert recovery is None
 
 
 @pytest.mark.slow
 def test_a_server_ends_what_it_can_and_the_rest_when_its_backend_is_back(home):
     """The API's health tells of a pool that is away; what waits for it ends when it is there again."""
     _killed_in_the_midst(home)
-    _waits_for_a_pool_that_is_away()
+    _left_on("away", "vol-2")
     with _api(home) as server:
         _until(lambda: server.client.get("/health").json()["sync"]["rounds"] > 0)
         told = server.client.get("/health").json()["sync"]
@@ -163,3 +163,20 @@ def test_a_server_ends_what_it_can_and_the_rest_when_its_backend_is_back(home):
     said = (home / "api.log").read_text()
     assert "volume vol-1" in said
     assert "cannot be ended now" in said
+
+
+@pytest.mark.slow
+def test_a_backend_that_hangs_delays_neither_listening_nor_others_nor_the_end(home):
+    """An array that takes connections and never answers: the other pool's volume rests, SIGTERM works."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, load_config().path.open("a") as config:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        options = f'{{ url = "{url}", username = "u", password = "p", pool = "x" }}'
+        config.write(f'\n[pools.hangs]\ndriver = "array"\noptions = {options}\n')
+        config.flush()
+        _left_on("hangs", "vol-0")
+        _killed_in_the_midst(home)
+        with _api(home) as server:
+            _until(lambda: _state(home) == "Ready")
+            assert server.client.get("/health").json()["sync"]["running"]
+            assert server.terminate() == 0
+    assert _state(home, "vol-0") == "Creating"
