@@ -34,7 +34,7 @@ from ..spi import (
 )
 from ..steps import step
 from .from_snapshot_uses import Uses
-from .hooks import Act, Reservation
+from .hooks import Act, volume_key, volume_reservation
 from .snapshots_claims import claimed
 from .snapshots_context import Context
 from .snapshots_create import UNDO_SECONDS
@@ -129,10 +129,7 @@ class _Making:
 
     def _reserve(self, size: int) -> None:
         request = self.request
-        wanted = Reservation(
-            key=volume_key(request.id), account=request.account, role=DataStoreRole.PRIMARY, size=size
-        )
-        self.ctx.hooks.quota.reserve(wanted)
+        self.ctx.hooks.quota.reserve(volume_reservation(request.id, request.account, size))
 
     def _made(self, pool: Pool, found: Found, spec: VolumeSpec, call: Call) -> Volume:
         try:
@@ -143,11 +140,6 @@ class _Making:
             raise
         self.uses.finish_volume(made, self._use(), spec.name)
         return made
-
-
-def volume_key(volume: str) -> str:
-    """Return the key of a volume's reservation."""
-    return f"volume/{volume}"
 
 
 def volume_on(pool: Pool, volume: VolumeId, call: Call) -> Volume | None:

@@ -11,11 +11,14 @@ and reserving or releasing it twice is the same as once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from ...transfer_objects.enums import DataStoreRole
+from ..spi import StorageError
 
 _log = logging.getLogger("bollard.service")
 
@@ -30,6 +33,15 @@ class Act(StrEnum):
     TO_VOLUME = "make a volume from a snapshot"
     TO_TEMPLATE = "make a template from a snapshot"
     CANCEL = "cancel the backup of a snapshot"
+    CREATE_VOLUME = "create a volume"
+    DELETE_VOLUME = "delete a volume"
+    RESIZE_VOLUME = "resize a volume"
+    ATTACH_VOLUME = "attach a volume"
+    DETACH_VOLUME = "detach a volume"
+    GIVE_VOLUME = "give a volume to a host"
+    TAKE_VOLUME = "take a volume from a host"
+    SEED_TEMPLATE = "bring a template to a pool"
+    EVICT_TEMPLATE = "take a template from a pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +74,14 @@ class Authority(Protocol):
     """Who may do what."""
 
     def check(self, account: str, act: Act, subject: str) -> None:
-        """Raise `PermissionDenied` if the account may not; `subject` is a volume or snapshot id."""
+        """Raise `PermissionDenied` if the account may not; `subject` is a volume, snapshot or template id."""
 
 
 class Quota(Protocol):
     """How much an account may have."""
 
     def reserve(self, reservation: Reservation) -> None:
-        """Count it, or raise `LimitExceeded`; a key that is counted already is not counted twice."""
+        """Count it, or raise `LimitExceeded`; a key that is counted gets this size; less is not refused."""
 
     def release(self, key: str) -> None:
         """Count it no longer; one that is not counted is fine."""
@@ -114,9 +126,30 @@ class Hooks:
     quota: Quota = NoQuota()
     audit: Audit = NoAudit()
 
+    @contextmanager
+    def acting(self, account: str, act: Act, subject: str) -> Iterator[None]:
+        """Ask the authority before a block, and tell the audit what became of it."""
+        self.authority.check(account, act, subject)
+        try:
+            yield
+        except StorageError as error:
+            self.tell(account, act, subject, error.message)
+            raise
+        self.tell(account, act, subject)
+
     def tell(self, account: str, act: Act, subject: str, problem: str = "") -> None:
         """Tell the audit; what it raises cannot undo what was done."""
         try:
             self.audit.record(Audited(account=account, act=act, subject=subject, problem=problem))
         except Exception:  # noqa: BLE001 - the edge to somebody else's code, and too late to refuse
             _log.exception("the audit of %r failed: %s on %s", account, act, subject)
+
+
+def volume_reservation(volume: str, account: str, size: int) -> Reservation:
+    """Return what a quota counts for a volume, however it was made."""
+    return Reservation(key=volume_key(volume), account=account, role=DataStoreRole.PRIMARY, size=size)
+
+
+def volume_key(volume: str) -> str:
+    """Return the key of a volume's reservation."""
+    return f"volume/{volume}"

@@ -17,6 +17,7 @@ from ..vm_snapshots import (
     VmSnapshotManager,
     VmSnapshotSync,
 )
+from .hooks import Hooks
 from .inventory import CatalogInventory
 from .owners import Owner
 from .snapshots_context import Context
@@ -54,11 +55,17 @@ class Services:
 
 
 @contextmanager
-def open_services(site: Site, *, machines: Machines | None = None) -> Iterator[Services]:
+def open_services(
+    site: Site,
+    *,
+    machines: Machines | None = None,
+    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
+) -> Iterator[Services]:
     """Yield the services over a site, under a lease of this process; the site is its owner's to close.
 
     Args:
         machines: who knows the VMs; None: the catalog, as far as `VolumeService` has attached their disks.
+        hooks: authority, quota and audit of all services.
     """
     with ExitStack() as stack:
         catalog, state, mover = site.catalog(), state_directory(), site.mover()
@@ -74,9 +81,11 @@ def open_services(site: Site, *, machines: Machines | None = None) -> Iterator[S
             fleet_vm_locks(mover),
         )
         yield Services(
-            volumes=VolumeService(records=VolumeRecords(catalog=catalog, works=works), site=backends),
-            templates=TemplateService(catalog=catalog, works=works, site=backends, mover=mover),
+            volumes=VolumeService(
+                records=VolumeRecords(catalog=catalog, works=works), site=backends, hooks=hooks
+            ),
+            templates=TemplateService(catalog=catalog, works=works, site=backends, mover=mover, hooks=hooks),
             vm_snapshots=manager,
             inventory=inventory,
-            context=Context(catalog=catalog, site=site, inventory=inventory),
+            context=Context(catalog=catalog, site=site, inventory=inventory, hooks=hooks),
         )

@@ -24,8 +24,9 @@ from ..catalog.transitions import now_text
 from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
 from ..dataplane import BlockSink
 from ..pool import Pool
-from ..spi import Call, Conflict, NotFound, StorageError, TemplateSpec
+from ..spi import Call, Conflict, NotFound, Outcome, StorageError, TemplateSpec
 from ..steps import step
+from .hooks import Act, Hooks, Reservation
 from .volumes_steps import Backends
 from .works import Work, Works
 
@@ -47,31 +48,48 @@ class TemplateService:
     works: Works
     site: Backends
     mover: Mover
+    hooks: Hooks = Hooks()
 
     def find(self, template: TemplateId, pool: str) -> ObjectRef | None:
         """Return what a pool has of a template, or had; None if it never had it."""
         with self.catalog.reading() as session:
             return _ref(session, template, pool)
 
-    def seed(self, template: TemplateSpec, pool: str, fill: Fill, call: Call) -> ObjectRef:
+    def seed(
+        self, template: TemplateSpec, pool: str, fill: Fill, call: Call, *, account: str = ""
+    ) -> ObjectRef:
         """Bring a template to a pool; one that is there already is returned, and `fill` is not called.
 
         Raises:
             Conflict: there is a template of this id with another size.
             StorageError: the pool has nothing of it.
         """
-        opened = self.site.pool(pool)
-        self.end_interrupted(template.id, call)
-        found = self.find(template.id, pool)
-        if found is not None and found.state is ObjectState.READY:
-            return _same(found, template)
-        work = self._begin_seed(template, pool)
+        with self.hooks.acting(account, Act.SEED_TEMPLATE, template.id):
+            opened = self.site.pool(pool)
+            self.end_interrupted(template.id, call)
+            found = self.find(template.id, pool)
+            if found is not None and found.state is ObjectState.READY:
+                return _same(found, template)
+            work = self._begin_seed(template, pool)
+            self._reserve(work, account, template.size)
+            try:
+                self._fill(opened, template, fill, call)
+            except BaseException as error:
+                self._undo(work, error)
+                raise
+            return self._end(work, ObjectEvent.SUCCEEDED)
+
+    def _reserve(self, work: Work, account: str, size: int) -> None:
+        """Count it, or end the act: no backend has heard of it."""
+        wanted = Reservation(key=_key(work), account=account, role=DataStoreRole.PRIMARY, size=size)
         try:
-            self._fill(opened, template, fill, call)
-        except BaseException as error:
-            self._undo(work, error)
+            self.hooks.quota.reserve(wanted)
+        except StorageError as error:
+            if error.outcome is Outcome.NOT_APPLIED:
+                self._end(work, ObjectEvent.FAILED)
+            else:  # it may be counted: a repeat or a sync puts that right
+                self.works.leave(work, error.message)
             raise
-        return self._end(work, ObjectEvent.SUCCEEDED)
 
     def _fill(self, pool: Pool, template: TemplateSpec, fill: Fill, call: Call) -> None:
         seed = pool.volumes.prepare_template(template, step(call))
@@ -86,20 +104,21 @@ class TemplateService:
         except StorageError:
             self.works.leave(work, str(error))
 
-    def evict(self, template: TemplateId, pool: str, call: Call) -> None:
+    def evict(self, template: TemplateId, pool: str, call: Call, *, account: str = "") -> None:
         """Take a template from a pool; one that is not there is fine.
 
         Raises:
             HasDependents: volumes still need it; it is on its way out, and a repeat or a sync goes on.
         """
-        self.end_interrupted(template, call)
-        found = self.find(template, pool)
-        if found is None or found.state in _GONE:
-            return
-        with self.catalog.transaction() as session:
-            work = self.works.begin(session, KIND, template, "evict", {"pool": pool})
-            _there(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
-        self.settle(work, call)
+        with self.hooks.acting(account, Act.EVICT_TEMPLATE, template):
+            self.end_interrupted(template, call)
+            found = self.find(template, pool)
+            if found is None or found.state in _GONE:
+                return
+            with self.catalog.transaction() as session:
+                work = self.works.begin(session, KIND, template, "evict", {"pool": pool})
+                _there(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
+            self.settle(work, call)
 
     def end_interrupted(self, template: TemplateId, call: Call) -> None:
         """End what a dead process left of a template."""
@@ -121,6 +140,7 @@ class TemplateService:
         except StorageError as error:
             self.works.leave(work, error.message)
             raise
+        self.hooks.quota.release(_key(work))  # before the state: a crash releases it once more
         self._end(work, ObjectEvent.FAILED if work.act == "seed" else ObjectEvent.SUCCEEDED)
 
     def _begin_seed(self, template: TemplateSpec, pool: str) -> Work:
@@ -142,6 +162,10 @@ class TemplateService:
             self.works.end(session, work)
             ref.take(event)
             return ref
+
+
+def _key(work: Work) -> str:
+    return f"template/{work.object}/{work.details['pool']}"
 
 
 def _same(found: Sized, template: TemplateSpec) -> Sized:

@@ -18,8 +18,19 @@ from ...transfer_objects.ids import VolumeId
 from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
 from ..pool import Pool
-from ..spi import Call, Conflict, HasDependents, NotFound, Snapshots, StorageError, Volume, VolumeSpec
+from ..spi import (
+    Call,
+    Conflict,
+    HasDependents,
+    NotFound,
+    Outcome,
+    Snapshots,
+    StorageError,
+    Volume,
+    VolumeSpec,
+)
 from ..steps import step
+from .hooks import Act, Hooks, volume_reservation
 from .volumes_records import KIND, NewVolume, VolumeRecords, refuse_if_used
 from .volumes_settle import settle, undo_create
 from .volumes_steps import Backends, Steps, learn
@@ -34,11 +45,12 @@ class VolumeService:
 
     records: VolumeRecords
     site: Backends
+    hooks: Hooks = Hooks()
 
     @property
     def steps(self) -> Steps:
         """Return what its operations consist of."""
-        return Steps(records=self.records, site=self.site)
+        return Steps(records=self.records, site=self.site, hooks=self.hooks)
 
     # -- create ---------------------------------------------------------------------------------------
 
@@ -47,21 +59,40 @@ class VolumeService:
 
         Raises:
             Conflict: the id has, or had, another specification, or is on the pool without a record.
+            PermissionDenied: and LimitExceeded: authority and quota; nothing was asked of the pool.
             StorageError: of the pool. Nothing of it is left, and the record is in Error.
         """
-        pool = self.site.pool(new.pool)
-        self.end_interrupted(new.id, call)
-        found = self.records.find(new.id)
-        if found is not None and found.state is not VolumeState.ERROR:
-            return _same(found, new, pool)
-        _refuse_foreign(pool, new.id, call)
-        work = self.records.creating(new)
+        with self.hooks.acting(new.account, Act.CREATE_VOLUME, new.id):
+            pool = self.site.pool(new.pool)
+            self.end_interrupted(new.id, call)
+            found = self.records.find(new.id)
+            if found is not None and found.state is not VolumeState.ERROR:
+                return _same(found, new, pool)
+            _refuse_foreign(pool, new.id, call)
+            work = self.records.creating(new)
+            self._reserve(work, new.account, pool.traits.rounded(new.size))
+            try:
+                made = _make(pool, new, call)
+            except StorageError as error:
+                self._undo(work, error)
+                raise
+            return self.records.end(work, VolumeEvent.SUCCEEDED, lambda _, record: learn(record, made))
+
+    def _reserve(self, work: Work, account: str, size: int) -> None:
+        """Count it, or end the act: no backend has heard of it."""
+
+        def told(_: Session, record: VolumeRecord) -> None:
+            record.error = error_text
+
         try:
-            made = _make(pool, new, call)
+            self.hooks.quota.reserve(volume_reservation(work.object, account, size))
         except StorageError as error:
-            self._undo(work, error)
+            error_text = error.message
+            if error.outcome is Outcome.NOT_APPLIED:
+                self.records.end(work, VolumeEvent.FAILED, told, reason=error_text)
+            else:  # it may be counted: a repeat or a sync puts that right
+                self.records.works.leave(work, error_text)
             raise
-        return self.records.end(work, VolumeEvent.SUCCEEDED, lambda _, record: learn(record, made))
 
     def _undo(self, work: Work, error: StorageError) -> None:
         try:
@@ -71,7 +102,7 @@ class VolumeService:
 
     # -- delete ---------------------------------------------------------------------------------------
 
-    def delete(self, volume: VolumeId, call: Call) -> None:
+    def delete(self, volume: VolumeId, call: Call, *, account: str = "") -> None:
         """Delete a volume; one that is not there is fine.
 
         Raises:
@@ -79,46 +110,59 @@ class VolumeService:
             HasDependents: its snapshots must go first.
             StorageError: of the pool; the volume is on its way out, and a repeat or a sync goes on.
         """
-        self.end_interrupted(volume, call)
-        found = self.records.find(volume)
-        if found is None or found.state is VolumeState.EXPUNGED:
-            return
-        _refuse_dependents(self.site.pool(found.pool), volume)
-        details = {"pool": found.pool}
-        work = self.records.begin(volume, "delete", VolumeEvent.EXPUNGE_REQUESTED, details, refuse_if_used)
-        try:
-            self.steps.expunge(work, call)
-        except StorageError as error:
-            self.records.works.leave(work, error.message)
-            raise
+        with self.hooks.acting(account, Act.DELETE_VOLUME, volume):
+            self.end_interrupted(volume, call)
+            found = self.records.find(volume)
+            if found is None or found.state is VolumeState.EXPUNGED:
+                return
+            _refuse_dependents(self.site.pool(found.pool), volume)
+            details = {"pool": found.pool}
+            work = self.records.begin(
+                volume, "delete", VolumeEvent.EXPUNGE_REQUESTED, details, refuse_if_used
+            )
+            try:
+                self.steps.expunge(work, call)
+            except StorageError as error:
+                self.records.works.leave(work, error.message)
+                raise
 
     # -- resize ---------------------------------------------------------------------------------------
 
-    def resize(self, volume: VolumeId, size: int, call: Call) -> VolumeRecord:
+    def resize(self, volume: VolumeId, size: int, call: Call, *, account: str = "") -> VolumeRecord:
         """Grow a volume to `size` bytes; a running VM that has it sees that.
 
         Raises:
+            LimitExceeded: the quota; nothing was asked of the pool.
             StorageError: its record has the size that the pool gave it.
         """
-        self.end_interrupted(volume, call)
-        found = self.records.get(volume)
-        details = {"pool": found.pool, "size": size, "device": found.device, "hypervisor": ""}
-        if found.vm is not None:
-            details["hypervisor"] = self.records.hypervisor_with(found)
+        with self.hooks.acting(account, Act.RESIZE_VOLUME, volume):
+            self.end_interrupted(volume, call)
+            found = self.records.get(volume)
+            wanted = max(found.size, self.site.pool(found.pool).traits.rounded(size))
+            details = {
+                "pool": found.pool,
+                "size": size,
+                "device": found.device,
+                "hypervisor": "",
+                "account": account,
+            }
+            if found.vm is not None:
+                details["hypervisor"] = self.records.hypervisor_with(found)
 
-        def same(_: Session, record: VolumeRecord) -> None:
-            if (record.vm, record.device) != (found.vm, found.device):
-                raise Conflict(f"volume {volume} was attached or detached just now")
+            def same(_: Session, record: VolumeRecord) -> None:
+                if (record.vm, record.device, record.size) != (found.vm, found.device, found.size):
+                    raise Conflict(f"volume {volume} was attached, detached or resized just now")
 
-        work = self.records.begin(
-            volume, "resize", VolumeEvent.RESIZE_REQUESTED, details, same, vm=found.vm or ""
-        )
-        try:
-            self.steps.pool(work).volumes.resize(volume, size, step(call))
-            return self.steps.adopt_size(work, call)
-        except StorageError as error:
-            self._after_failed_resize(work, error)
-            raise
+            work = self.records.begin(
+                volume, "resize", VolumeEvent.RESIZE_REQUESTED, details, same, vm=found.vm or ""
+            )
+            self._reserve(work, account, wanted)
+            try:
+                self.steps.pool(work).volumes.resize(volume, size, step(call))
+                return self.steps.adopt_size(work, call)
+            except StorageError as error:
+                self._after_failed_resize(work, error)
+                raise
 
     def _after_failed_resize(self, work: Work, error: StorageError) -> None:
         try:

@@ -19,6 +19,7 @@ from ..catalog.volume_states import VolumeEvent
 from ..catalog.volumes import VolumeRecord
 from ..spi import Call, Host, Introduced, InUse, Location, StorageError
 from ..steps import step
+from .hooks import Act
 from .volumes import VolumeService
 from .volumes_records import ask_for, held, remember_host
 from .volumes_settle import complete_attach, finish_detach, settle_attach, settle_detach
@@ -47,7 +48,9 @@ class VolumeAttachments:
         """Return what its operations consist of."""
         return self.service.steps
 
-    def attach(self, volume: VolumeId, vm: VmId, host: Host, hypervisor: str, call: Call) -> VolumeRecord:
+    def attach(
+        self, volume: VolumeId, vm: VmId, host: Host, hypervisor: str, call: Call, *, account: str = ""
+    ) -> VolumeRecord:
         """Attach a volume to a VM on a host; the same again returns the same device.
 
         Args:
@@ -57,16 +60,17 @@ class VolumeAttachments:
             InUse: another VM has it.
             StorageError: the VM has not got it, and neither has the host.
         """
-        self.service.end_interrupted(volume, call)
-        found = self.service.records.get(volume)
-        if found.vm == vm:
-            return found
-        details = {"pool": found.pool, "hypervisor": hypervisor}
-        asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=self._managed(found))
-        work = self.service.records.begin(
-            volume, "attach", VolumeEvent.ATTACH_REQUESTED, details, asked, vm=vm, host=host.id
-        )
-        return self._attach(work, host, call)
+        with self.service.hooks.acting(account, Act.ATTACH_VOLUME, volume):
+            self.service.end_interrupted(volume, call)
+            found = self.service.records.get(volume)
+            if found.vm == vm:
+                return found
+            details = {"pool": found.pool, "hypervisor": hypervisor}
+            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=self._managed(found))
+            work = self.service.records.begin(
+                volume, "attach", VolumeEvent.ATTACH_REQUESTED, details, asked, vm=vm, host=host.id
+            )
+            return self._attach(work, host, call)
 
     def _attach(self, work: Work, host: Host, call: Call) -> VolumeRecord:
         driver = self.steps.hypervisor(work).driver
@@ -88,27 +92,28 @@ class VolumeAttachments:
         except StorageError:
             self.service.records.works.leave(work, error.message)
 
-    def detach(self, volume: VolumeId, call: Call) -> VolumeRecord:
+    def detach(self, volume: VolumeId, call: Call, *, account: str = "") -> VolumeRecord:
         """Take a volume from its VM and its host; one that no VM has is fine.
 
         Raises:
             StorageError: the VM has it still, or it is on its way out and a repeat or a sync goes on.
         """
-        self.service.end_interrupted(volume, call)
-        found = self.service.records.get(volume)
-        if found.vm is None:
-            return found
-        known = self.service.records.introduction(volume)
-        details = {"pool": found.pool, "hypervisor": known.hypervisor, "path": known.path}
-        work = self.service.records.begin(
-            volume, "detach", VolumeEvent.DETACH_REQUESTED, details, vm=found.vm, host=known.host
-        )
-        try:
-            self.steps.detach(work, call)
-            return finish_detach(self.steps, work, call)
-        except StorageError as error:
-            self._after_failed_detach(work, error)
-            raise
+        with self.service.hooks.acting(account, Act.DETACH_VOLUME, volume):
+            self.service.end_interrupted(volume, call)
+            found = self.service.records.get(volume)
+            if found.vm is None:
+                return found
+            known = self.service.records.introduction(volume)
+            details = {"pool": found.pool, "hypervisor": known.hypervisor, "path": known.path}
+            work = self.service.records.begin(
+                volume, "detach", VolumeEvent.DETACH_REQUESTED, details, vm=found.vm, host=known.host
+            )
+            try:
+                self.steps.detach(work, call)
+                return finish_detach(self.steps, work, call)
+            except StorageError as error:
+                self._after_failed_detach(work, error)
+                raise
 
     def _after_failed_detach(self, work: Work, error: StorageError) -> None:
         try:
@@ -117,29 +122,37 @@ class VolumeAttachments:
             self.service.records.works.leave(work, error.message)
 
     def give(
-        self, volume: VolumeId, host: Host, call: Call, *, hypervisor: str = "", read_only: bool = False
+        self,
+        volume: VolumeId,
+        host: Host,
+        call: Call,
+        *,
+        hypervisor: str = "",
+        read_only: bool = False,
+        account: str = "",
     ) -> Given:
         """Give a host access to a volume, and make it known there if a hypervisor is named.
 
         Raises:
             StorageError: the host has nothing of it, unless it had it before.
         """
-        self.service.end_interrupted(volume, call)
-        found = self.service.records.get(volume)
-        had = self.service.records.held(volume, host.id)
-        details = {"pool": found.pool, "hypervisor": hypervisor, "had": had}
-        asked = partial(_ask, host=host, hypervisor=hypervisor, vm=None, managed=self._managed(found))
-        work = self.service.records.begin(volume, "give", None, details, asked, host=host.id)
-        try:
-            order = self.steps.grant(work, host, call, read_only=read_only)
-            known = None
-            if hypervisor:
-                work, known = self.steps.introduce(work, order, call)
-        except StorageError as error:
-            self._undo_give(work, error)
-            raise
-        self.service.records.end(work, None, partial(_given, work))
-        return Given(location=order.location, introduced=known)
+        with self.service.hooks.acting(account, Act.GIVE_VOLUME, volume):
+            self.service.end_interrupted(volume, call)
+            found = self.service.records.get(volume)
+            had = self.service.records.held(volume, host.id)
+            details = {"pool": found.pool, "hypervisor": hypervisor, "had": had}
+            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=None, managed=self._managed(found))
+            work = self.service.records.begin(volume, "give", None, details, asked, host=host.id)
+            try:
+                order = self.steps.grant(work, host, call, read_only=read_only)
+                known = None
+                if hypervisor:
+                    work, known = self.steps.introduce(work, order, call)
+            except StorageError as error:
+                self._undo_give(work, error)
+                raise
+            self.service.records.end(work, None, partial(_given, work))
+            return Given(location=order.location, introduced=known)
 
     def _undo_give(self, work: Work, error: StorageError) -> None:
         try:
@@ -147,21 +160,22 @@ class VolumeAttachments:
         except StorageError:
             self.service.records.works.leave(work, error.message)
 
-    def take(self, volume: VolumeId, host: Host, call: Call) -> None:
+    def take(self, volume: VolumeId, host: Host, call: Call, *, account: str = "") -> None:
         """Take a volume from a host; one that it has not got is fine.
 
         Raises:
             InUse: a VM has it.
             StorageError: it is on its way out, and a repeat or a sync goes on.
         """
-        self.service.end_interrupted(volume, call)
-        found = self.service.records.get(volume)
-        if found.vm is not None:
-            raise InUse(f"volume {volume} is attached to VM {found.vm}")
-        hypervisor = self.service.records.known_by(volume, host.id)
-        details = {"pool": found.pool, "hypervisor": hypervisor}
-        work = self.service.records.begin(volume, "take", None, details, host=host.id)
-        self.service.settle(work, call)
+        with self.service.hooks.acting(account, Act.TAKE_VOLUME, volume):
+            self.service.end_interrupted(volume, call)
+            found = self.service.records.get(volume)
+            if found.vm is not None:
+                raise InUse(f"volume {volume} is attached to VM {found.vm}")
+            hypervisor = self.service.records.known_by(volume, host.id)
+            details = {"pool": found.pool, "hypervisor": hypervisor}
+            work = self.service.records.begin(volume, "take", None, details, host=host.id)
+            self.service.settle(work, call)
 
     def _managed(self, record: VolumeRecord) -> bool:
         return self.service.site.pool(record.pool).managed

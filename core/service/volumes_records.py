@@ -47,10 +47,11 @@ class NewVolume:
     qos: Qos | None = None
     snapshot: SnapshotId | None = None
     template: TemplateId | None = None
+    account: str = ""
 
     def details(self) -> Mapping[str, Any]:
         """Return what a sync needs to know of it."""
-        return {"pool": self.pool, "size": self.size}
+        return {"pool": self.pool, "size": self.size, "account": self.account}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

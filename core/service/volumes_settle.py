@@ -59,6 +59,7 @@ def _create(steps: Steps, work: Work, call: Call) -> None:
 def undo_create(steps: Steps, work: Work, reason: str, call: Call) -> None:
     """Remove what there is of a volume; the record says why it is in Error."""
     steps.pool(work).volumes.delete(VolumeId(work.object), step(call))
+    steps.release(work)
 
     def told(_: Session, record: VolumeRecord) -> None:
         record.error = reason

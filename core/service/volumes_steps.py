@@ -32,6 +32,7 @@ from ..spi import (
 from ..spi import Introduction as Order
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
+from .hooks import Hooks, volume_key, volume_reservation
 from .volumes_records import VolumeRecords, released, releasing
 from .works import Work
 
@@ -52,6 +53,7 @@ class Steps:
 
     records: VolumeRecords
     site: Backends
+    hooks: Hooks = Hooks()
 
     def pool(self, work: Work) -> Pool:
         """Return the pool of an act."""
@@ -64,7 +66,12 @@ class Steps:
     def expunge(self, work: Work, call: Call) -> None:
         """Remove the volume from the pool, and end its life."""
         self.pool(work).volumes.delete(VolumeId(work.object), step(call))
+        self.release(work)
         self.records.end(work, VolumeEvent.SUCCEEDED)
+
+    def release(self, work: Work) -> None:
+        """Count the volume no longer; before the state: a crash in between releases it once more."""
+        self.hooks.quota.release(volume_key(work.object))
 
     def adopt_size(self, work: Work, call: Call) -> VolumeRecord:
         """Let the record, and the VM, have the size that the pool has."""
@@ -72,6 +79,8 @@ class Steps:
         now = self.pool(work).volumes.get(volume, step(call))
         if now.size < work.details["size"]:
             reason = "the pool had not begun it"
+            account = str(work.details.get("account", ""))
+            self.hooks.quota.reserve(volume_reservation(work.object, account, now.size))
             return self.records.end(work, VolumeEvent.FAILED, lambda _, r: learn(r, now), reason=reason)
         self._tell_guest(work, now.size, call)
         return self.records.end(work, VolumeEvent.SUCCEEDED, lambda _, r: learn(r, now))
