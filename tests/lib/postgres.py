@@ -30,6 +30,7 @@ from ports import free_ports
 
 PASSWORD = "made-up-of-the-catalog"  # no part of a word that a message may hold
 _PREFIX = "bollard-postgres-"
+_HOMES = Path(tempfile.gettempdir()) / f"bollard-postgres.{os.getuid()}.lock"
 _TEMPLATE = "with_tables"
 
 
@@ -42,9 +43,11 @@ class Postgres:
 
     def __init__(self, *, durable: bool = False) -> None:
         self._waits = "on" if durable else "off"
-        sweep()
-        self.home = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = _locked(self.home)
+        with _HOMES.open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # nobody sweeps a home that has no lock yet
+            sweep()
+            self.home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._lock = _locked(self.home)
         [self.port] = free_ports(1)
         self._numbers = itertools.count(1)
         self._names: set[str] = {"postgres"}
@@ -160,8 +163,19 @@ def _locked(home: Path) -> Any:
 
 
 def _stop(home: Path) -> None:
-    if (home / "data" / "postmaster.pid").exists():
+    if _runs(home / "data"):
         _control(home, "stop", "-w", "-m", "immediate")
+
+
+def _runs(data: Path) -> bool:
+    """Tell whether a server lives there. One that a power cut ended leaves its pid file, on which `pg_ctl stop`
+    fails, and the number may be another process's by now; a living one stands in its data directory.
+    """
+    try:
+        pid = (data / "postmaster.pid").read_text().split("\n")[0]
+        return Path(f"/proc/{int(pid)}/cwd").samefile(data)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _control(home: Path, *arguments: str) -> None:
