@@ -5,9 +5,11 @@ Plain ASGI: Starlette's own middleware class would read and keep each body.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,9 @@ from .problems import problem
 
 REQUEST_ID = "X-Request-Id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_LINGER = 2.0
+"""Seconds."""
 
 Seen = Callable[[str, str, int, float], None]
 """Told method, route, status and seconds of each request."""
@@ -96,7 +101,22 @@ class Outside:
             request_id=Request(scope).scope["bollard.request_id"],
         )
         refusal.headers["connection"] = "close"
+        if not any(name == b"expect" for name, _ in scope["headers"]):  # who asked first has sent nothing
+            await self._linger(receive)
         await refusal(scope, receive, send)
+
+    async def _linger(self, receive: Receive) -> None:
+        """Read for a while what the client is still sending: closing on unread bytes resets the connection,
+        and the answer is lost with it (RFC 9112, 9.6).
+        """
+        left = self._max_body
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while left > 0:
+                    message = await receive()
+                    if not message.get("more_body"):
+                        return
+                    left -= len(message.get("body", b""))
 
     def _id_of(self, scope: Scope) -> str:
         given: bytes = dict(scope["headers"]).get(REQUEST_ID.lower().encode(), b"")
