@@ -65,14 +65,18 @@ class Call:
         """Tell whether the orchestrator wants this call to stop."""
         return self.cancel.is_set()
 
-    def remaining(self, at_most: float = 3600.0) -> float:
+    def remaining(self, at_most: float = 3600.0, *, outcome: Outcome = Outcome.NOT_APPLIED) -> float:
         """Return the seconds left, capped; what a driver passes to a socket or a subprocess.
 
+        Args:
+            at_most: seconds.
+            outcome: what a driver that is part-way through knows about the backend.
+
         Raises:
-            DeadlineExceeded: when nothing is left (outcome not applied: the next step has not begun).
+            DeadlineExceeded: when nothing is left: the next step has not begun.
         """
         left = self._left()
-        self._refuse(left, Outcome.NOT_APPLIED)
+        self._refuse(left, outcome)
         return min(at_most, left)
 
     def check(self, outcome: Outcome = Outcome.NOT_APPLIED) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bollard.simulators.array import ArraySimulator
+from qcow2_rig import until
 
 BOLLARD = [sys.executable, "-m", "bollard"]
 SCRIPT = Path(sys.executable).with_name("bollard")
@@ -65,8 +66,10 @@ def test_signal_ends_a_command(home, number):
     """Ctrl-C and SIGTERM end a command that waits with exit code 130 and no traceback."""
     config = home / "fifo.toml"
     os.mkfifo(config)
-    # The second open returns when the command has opened the file, too, and waits for the text.
+    # The second open returns when the command has opened the file, too.
     with _running("--config", config, "pool", "list") as child, config.open("wb"):
+        # In read(2) it is woken; a signal that comes just before that waits for it to return.
+        until(lambda: "pipe_read" in Path(f"/proc/{child.pid}/wchan").read_text(), 60)
         child.send_signal(number)
         out, errors = child.communicate(timeout=60)
 

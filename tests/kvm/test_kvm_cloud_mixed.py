@@ -30,7 +30,7 @@ def test_a_file_and_an_array_disk_show_one_instant(open_cloud: Callable[..., Kvm
     """Dependent writes across qcow2 and NBD are never torn; the guest thaws, and the time is told."""
     cloud = open_cloud(disks=("file", "array"))
     cloud.guest.shell(_WRITER)
-    until(lambda: cloud.guest.shell("test -s /mnt/vol-1/log && echo yes; true"), 20, "the writer")
+    until(lambda: cloud.guest.shell("test -s /mnt/vol-1/log && echo yes; true"), 60, "the writer")
     with pytest.raises(Unsupported):
         cloud.take("m", memory=True)
     taken = cloud.take("s1")
@@ -38,7 +38,7 @@ def test_a_file_and_an_array_disk_show_one_instant(open_cloud: Callable[..., Kvm
     assert 0 < taken.frozen_seconds < 10
     assert not cloud.frozen()
     seen = last(cloud, 1)
-    until(lambda: last(cloud, 1) > seen, 20, "the guest to write on")
+    until(lambda: last(cloud, 1) > seen, 60, "the guest to write on")
     cloud.revert("s1")
     cloud.start()
     first, second = last(cloud, 0), last(cloud, 1)

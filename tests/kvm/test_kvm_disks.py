@@ -200,7 +200,7 @@ def nbd_server(kvm_directory: Path):
             image,
         ]
         servers.append(subprocess.Popen(command))
-        until(pid.exists, 10, "nbdkit to start")
+        until(pid.exists, 60, "nbdkit to start")
         return socket if transport == "unix" else ("127.0.0.1", 10967)
 
     yield serve

@@ -141,11 +141,11 @@ def test_a_merge_whose_end_libvirt_forgot_is_over(kvm_rig: KvmRig) -> None:
     """The guest is shown to write to the base; libvirt starts it there again, not above the old image."""
     vm, disk, overlay = _with_overlay(kvm_rig)
     _commit(vm, disk, overlay)
-    until(lambda: "ready='yes'" in vm.domain.XMLDesc(), 10, "the merge to be ready")
+    until(lambda: "ready='yes'" in vm.domain.XMLDesc(), 60, "the merge to be ready")
     notes = Notes(vm)
     _mark(kvm_rig, vm, "pivoting").set(noted_pivot("vda", overlay, _base(disk)))
     vm.domain.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-    until(lambda: "<mirror" not in vm.domain.XMLDesc(), 10, "the merge to end")
+    until(lambda: "<mirror" not in vm.domain.XMLDesc(), 60, "the merge to end")
     notes.put_back()
     vm.write(0, 2 * MIB, 65536, 3)
     for _ in range(2):
@@ -166,11 +166,11 @@ def test_a_vm_that_libvirt_forgot_at_a_pivot_starts_with_the_base(kvm_rig: KvmRi
     """What the guest wrote to the base after the merge is not hidden by the merged image."""
     vm, disk, overlay = _with_overlay(kvm_rig)
     _commit(vm, disk, overlay)
-    until(lambda: "ready='yes'" in vm.domain.XMLDesc(), 10, "the merge to be ready")
+    until(lambda: "ready='yes'" in vm.domain.XMLDesc(), 60, "the merge to be ready")
     notes = Notes(vm)
     _mark(kvm_rig, vm, "pivoting").set(noted_pivot("vda", overlay, _base(disk)))
     vm.domain.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-    until(lambda: "<mirror" not in vm.domain.XMLDesc(), 10, "the merge to end")
+    until(lambda: "<mirror" not in vm.domain.XMLDesc(), 60, "the merge to end")
     vm.write(0, MIB, 65536, 3)
     _flush(vm)
     qemu = vm.host.qemu_pid(vm.name)

@@ -49,7 +49,7 @@ class Tgt:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(lambda: not self._run("show", "target"), 10, "tgtd to start")
+        until(lambda: not self._run("show", "target"), 60, "tgtd to start")
         self.set("new", "target", "--tid", "1", "-T", TARGET)
         self.set("new", "logicalunit", "--tid", "1", "--lun", "1", "-b", image)
         self.set("update", "logicalunit", "--tid", "1", "--lun", "1", "--params", f"scsi_sn={SERIAL}")

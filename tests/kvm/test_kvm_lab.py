@@ -34,7 +34,7 @@ def test_guest_finds_disks_by_serial(guest, disk, kvm_directory):
     vm = guest(xfs, disk, blank)
 
     assert [vm.mounted("xfs"), vm.mounted("data")] == ["/mnt/xfs", "/mnt/data"]
-    until(lambda: vm.device_of("blank"), 20, "the blank disk")
+    until(lambda: vm.device_of("blank"), 60, "the blank disk")
     assert [vm.size_of(serial) for serial in ("xfs", "data", "blank")] == [400 * MIB, 256 * MIB, 8 * MIB]
     assert vm.device_of("none") == ""
 
@@ -226,7 +226,7 @@ def test_next_session_sweeps_after_a_killed_one(session, kvm_python):
     process, directory, qemu = session
 
     kill(process.pid)
-    until(lambda: not is_alive(qemu), 20, "the death of its QEMU")
+    until(lambda: not is_alive(qemu), 60, "the death of its QEMU")
     subprocess.run([*kvm_python, "-c", "from kvm_lab import Lab\nwith Lab(): pass"], check=True, timeout=60)
 
     assert not directory.exists()

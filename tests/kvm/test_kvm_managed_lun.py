@@ -129,7 +129,7 @@ def life(site: ManagedSite, kvm_host: Host) -> Iterator[Life]:
     life = Life(site, guest, root)
     life.write(1, 8192)
     guest.shell(_COUNT.format(f"/mnt/{DATA}/log"))  # it writes on while all is cut
-    until(lambda: guest.run("test", "-s", f"/mnt/{DATA}/log", check=False).returncode == 0, 20, "the log")
+    until(lambda: guest.run("test", "-s", f"/mnt/{DATA}/log", check=False).returncode == 0, 60, "the log")
     archived(life)
     life.write(3, 64)
     life.roots["never cut"] = checksums(guest, "/srv")
@@ -280,7 +280,7 @@ def counting(site: ManagedSite, kvm_lab: Lab, victim: Host) -> Iterator[Counting
     site.create(site.near, volume, formatted=False)
     guest = kvm_lab.template.clone(victim, site.directory, [])
     site.give(site.near, volume, guest)
-    device = until(lambda: guest.device_of(volume), 20, "the guest to see its LUN")
+    device = until(lambda: guest.device_of(volume), 60, "the guest to see its LUN")
     write = _WRITE.format("old-$i", device)
     guest.shell(f"(i=0; while :; do i=$((i+1)); {write}; done) >/dev/null 2>&1 </dev/null &")
     it = Counting(guest, volume, Path(str(site.near.volumes.get(volume).private["path"])))

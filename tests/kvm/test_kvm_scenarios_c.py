@@ -274,7 +274,7 @@ def test_c17_growing_between_two_snapshots(guest: Guest) -> None:
     before, size = guest.base(), rig.guest.size_of(VOLUME)
     larger = size + 16 * MIB
     rig.driver.resize_disk(rig.disk.vm, rig.disk.device, larger, call())
-    until(lambda: rig.guest.size_of(VOLUME) == larger, 20, "the guest to see its disk's new size")
+    until(lambda: rig.guest.size_of(VOLUME) == larger, 60, "the guest to see its disk's new size")
     device = f"/dev/{rig.guest.device_of(VOLUME)}"
     rig.guest.run("resize2fs", device)
     mark = os.urandom(32)

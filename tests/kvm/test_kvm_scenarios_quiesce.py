@@ -199,8 +199,8 @@ def test_kill_9_at_the_cut_does_not_keep_the_guest_frozen(rig: Scenario, *, befo
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert state(rig) is GuestState.FROZEN
-    until(lambda: state(rig) is GuestState.THAWED, 15, "the thaw")
-    until(lambda: not list((rig.directory / "state").glob("*/frozen/*")), 5, "the watch to end")
+    until(lambda: state(rig) is GuestState.THAWED, 60, "the thaw")
+    until(lambda: not list((rig.directory / "state").glob("*/frozen/*")), 60, "the watch to end")
     assert kvm.sync(rig.site(), call()) == []
     assert rig.left() == []
     assert rig.states()["killed"] == "Error"

@@ -342,7 +342,7 @@ def test_kill_9_during_a_snapshot_leaves_nothing_half(kvm_rig: KvmRig, killed: s
 
     taking = threading.Thread(target=take)
     taking.start()
-    until(lambda: guest.state == libvirt.VIR_DOMAIN_PAUSED, 10, "the snapshot to begin")
+    until(lambda: guest.state == libvirt.VIR_DOMAIN_PAUSED, 60, "the snapshot to begin")
     guest.kill_qemu() if killed == "qemu" else guest.host.kill_libvirtd()
     guest.host.start_libvirtd()
     taking.join()
@@ -375,9 +375,9 @@ def test_disks_that_are_written_all_the_time_show_one_instant(kvm_rig: KvmRig, *
     """A guest writes numbered blocks to two disks in turn; a snapshot lacks none before its newest."""
     guest = writing_guest(kvm_rig)
     disks = kvm_rig.disks(guest)
-    until(lambda: guest.device_of(disks[1].object_id), 20, "the guest to see its disks")
+    until(lambda: guest.device_of(disks[1].object_id), 60, "the guest to see its disks")
     before = guest.shell("cat /sys/block/vd[bc]/stat")
-    until(lambda: guest.shell("cat /sys/block/vd[bc]/stat") != before, 20, "the guest to write")
+    until(lambda: guest.shell("cat /sys/block/vd[bc]/stat") != before, 60, "the guest to write")
     for number in range(3):
         kvm_rig.driver.create_vm_snapshot(guest.name, VmSnapshotId(f"s{number}"), call(), memory=memory)
     guest.stop()
@@ -413,7 +413,7 @@ def test_kill_9_during_a_revert_puts_all_disks_back_or_none(kvm_rig: KvmRig, kil
     before = kvm_rig.host.qemu_pid(vm.name)
     reverting = threading.Thread(target=_tolerantly, args=(kvm_rig, vm, S1))
     reverting.start()
-    until(lambda: kvm_rig.host.qemu_pid(vm.name) not in (before, 0), 20, "the new QEMU")
+    until(lambda: kvm_rig.host.qemu_pid(vm.name) not in (before, 0), 60, "the new QEMU")
     if killed == "libvirtd":
         kvm_rig.host.kill_libvirtd()
     else:

@@ -124,7 +124,7 @@ class IscsiArray:
         self._stack.callback(self._unmount)
 
     def _unmount(self) -> None:
-        until(self._unmounted, 10, "the pool to be idle")
+        until(self._unmounted, 60, "the pool to be idle")
 
     def _unmounted(self) -> bool:
         """An agent that a test left in the middle of its work may live for a moment."""
@@ -150,7 +150,7 @@ class IscsiArray:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: _listens(self.portal), 10, "tgtd to serve")
+        until(lambda: _listens(self.portal), 60, "tgtd to serve")
 
     def stop_tgtd(self) -> None:
         """End it with SIGKILL: it ignores SIGTERM while it has targets."""
@@ -208,7 +208,7 @@ class IscsiArray:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: _listens(("127.0.0.1", self._ssh_port)), 10, "sshd to serve")
+        until(lambda: _listens(("127.0.0.1", self._ssh_port)), 60, "sshd to serve")
 
     def stop_sshd(self) -> None:
         """End it, and the connections that it serves."""

@@ -168,7 +168,7 @@ def _stop(home: Path) -> None:
 
 
 def _runs(data: Path) -> bool:
-    """Tell whether a server lives there. One that a power cut ended leaves its pid file, on which `pg_ctl stop`
+    """Tell whether a server lives there. One that a power cut ended leaves its pid file, on which `pg_ctl`
     fails, and the number may be another process's by now; a living one stands in its data directory.
     """
     try:

@@ -55,8 +55,12 @@ def test_deadline_passes_at_the_deadline(now):
     with pytest.raises(DeadlineExceeded) as caught:
         call.check(Outcome.UNKNOWN)
     assert caught.value.outcome is Outcome.UNKNOWN
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as caught:
         call.remaining()
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+    with pytest.raises(DeadlineExceeded) as caught:
+        call.remaining(outcome=Outcome.UNKNOWN)
+    assert caught.value.outcome is Outcome.UNKNOWN
 
 
 def test_before_the_deadline_nothing_happens():

@@ -135,7 +135,7 @@ class Conversation:
 
     def wait(self, seconds: float) -> None:
         """Wait; raises when the call ends meanwhile."""
-        self.call.cancel.wait(min(seconds, self.call.remaining()))
+        self.call.cancel.wait(self.call.remaining(seconds, outcome=self.outcome()))
         self.call.check(self.outcome())
 
     def outcome(self) -> Outcome:

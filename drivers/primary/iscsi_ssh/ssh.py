@@ -201,7 +201,8 @@ class Command:
         """End every wait inside at the deadline, by closing the channel from outside."""
         import paramiko
 
-        left = call.remaining()
+        # Of what was sent before, too: a create whose channel the timer has closed asks for its status here.
+        left = call.remaining(outcome=lost)
         timer = threading.Timer(left, self._channel.close)
         timer.daemon = True
         timer.start()

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,7 @@ import pytest
 
 from bollard.core.spi import (
     Busy,
+    Call,
     DeadlineExceeded,
     Host,
     Internal,
@@ -368,3 +370,15 @@ def test_an_array_that_echoes_secrets_is_not_quoted(driver, array, caplog):
         array.defects.clear()
     assert "canary" not in f"{error.value} {error.value.detail}{caplog.text}"
     assert "***" in str(error.value)
+
+
+def test_time_that_ran_out_after_a_change_leaves_it_unknown(options):
+    """A wait that follows a change and finds no time left does not tell it as not applied."""
+    now = [0.0]
+    with closing(ArrayClient(parse_options(ArrayDriver.Options, options()))) as client:
+        talk = client.talk(Call(deadline=60.0, clock=lambda: now[0]))
+        talk.post("/volumes", {"name": "late", "size": MIB, "pool": "pool-a"})
+        now[0] = 61.0
+        with pytest.raises(DeadlineExceeded) as caught:
+            talk.wait(1)
+    assert caught.value.outcome is Outcome.UNKNOWN

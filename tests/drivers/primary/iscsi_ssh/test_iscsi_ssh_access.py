@@ -137,7 +137,7 @@ def test_a_writer_that_does_not_stop_is_cut_off(driver: IscsiSshDriver, web: Vol
 
     writer = threading.Thread(target=write)
     writer.start()
-    until(lambda: written[0] > 20, 10, "the writer to be at work")
+    until(lambda: written[0] > 20, 60, "the writer to be at work")
     driver.revoke(WEB, host().id, call())
     last = data.read_bytes()[:4096]
     next_host = driver.grant(WEB, host("h-2"), call())  # what the old writer repeats must not land in it

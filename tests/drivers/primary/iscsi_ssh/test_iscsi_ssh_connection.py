@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bollard.core.spi import (
+    Call,
     DeadlineExceeded,
     InvalidArgument,
     NotFound,
@@ -27,6 +28,7 @@ from bollard.core.spi import (
 )
 from bollard.drivers.primary.iscsi_ssh import IscsiSshDriver
 from bollard.drivers.primary.iscsi_ssh.install import install, main
+from bollard.drivers.primary.iscsi_ssh.ssh import SshArray
 from iscsi_array import IscsiArray, free_port, run
 from iscsi_rig import control_socket, opened, options_of, short, spec, typed_options
 from kvm_lab.polling import until
@@ -70,7 +72,7 @@ def test_another_host_key_is_refused_before_we_log_in(array: IscsiArray) -> None
     with opened(array) as driver:
         array.change_host_key()
         with pytest.raises(Unauthenticated) as caught:
-            until(lambda: driver.create_volume(spec(), call()) is None, 10, "the old connection to break")
+            until(lambda: driver.create_volume(spec(), call()) is None, 60, "the old connection to break")
         assert "host key" in caught.value.message
         assert (
             "Accepted" not in (array.pool.parent / "sshd.log").read_text().rpartition("Server listening")[2]
@@ -120,6 +122,17 @@ def test_a_frozen_sshd_is_left_at_the_deadline(array: IscsiArray) -> None:
         assert driver.create_volume(spec(), call()).id == WEB
 
 
+def test_time_that_ran_out_after_sending_leaves_it_unknown(array: IscsiArray) -> None:
+    """An end of the call that is seen in what follows a request leaves its outcome unknown all the same."""
+    with closing(SshArray(typed_options(array))) as ssh:
+        command = ssh.start("exec cat", call())
+        late = Call(deadline=time.monotonic() - 1)
+        with pytest.raises(DeadlineExceeded) as caught:
+            command.status(late, Outcome.UNKNOWN)
+        command.close()
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 def test_a_lost_reply_is_an_unknown_outcome(array: IscsiArray) -> None:
     """A connection that breaks in the middle of a create is not its failure; the repeat finds it."""
     with opened(array) as driver:
@@ -134,14 +147,14 @@ def test_a_lost_reply_is_an_unknown_outcome(array: IscsiArray) -> None:
         creating = threading.Thread(target=create)
         with _locked(array):
             creating.start()
-            until(lambda: _waiting(array), 10, "the agent to wait for its turn")
+            until(lambda: _waiting(array), 60, "the agent to wait for its turn")
             for pid in array.connections():
                 os.kill(pid, signal.SIGKILL)
             creating.join(10)
         (error,) = caught
         assert isinstance(error, Unavailable)
         assert error.outcome is Outcome.UNKNOWN
-        until(lambda: driver.list_volumes(call()).items, 10, "the agent to end what it had begun")
+        until(lambda: driver.list_volumes(call()).items, 60, "the agent to end what it had begun")
         made = driver.get_volume(WEB, call())
         assert driver.create_volume(spec(), call()).identity == made.identity
 
@@ -190,8 +203,8 @@ def test_a_closed_driver_leaves_nothing_running(array: IscsiArray) -> None:
     with opened(array) as driver:
         driver.create_volume(spec(), call())
     assert set(threading.enumerate()) == before
-    until(lambda: not array.connections(), 10, "sshd to end the connection")
-    until(lambda: not _agents(array), 10, "the agents to end")
+    until(lambda: not array.connections(), 60, "sshd to end the connection")
+    until(lambda: not _agents(array), 60, "the agents to end")
 
 
 def _agents(array: IscsiArray) -> list[str]:

@@ -148,7 +148,7 @@ def test_a_group_snapshot_that_dies_lets_tgtd_go_on(array: IscsiArray, filled: I
     members = {volume: member_id(VM.snapshot, volume) for volume in (WEB, DB)}
     with _nothing_left(array):
         for point in _every_act(array, "take-group", members=members):
-            until(lambda: _state(array.tgtd_pid) != "T", 5, "tgtd to go on")
+            until(lambda: _state(array.tgtd_pid) != "T", 60, "tgtd to go on")
             seen = [filled.list_snapshots(volume, call()).items for volume in (WEB, DB)]
             assert len({len(found) for found in seen}) == 1
             if point % 2:
