@@ -54,7 +54,7 @@ class Cluster:
         self._contact.unlink(missing_ok=True)
         options = ["--host", self.host, "--port", port, "--scheduler-file", str(self._contact)]
         self._start("scheduler", prefix, *options, "--dashboard-address", f"{self.host}:0")
-        until(self._contact.exists)
+        until(lambda: self._contact.exists() and self._contact.read_text().endswith("}"))  # not half written
 
     def start_worker(
         self, name: str, tags: str, config: Path, *, prefix: Sequence[str] = (), host: str = "127.0.0.1"

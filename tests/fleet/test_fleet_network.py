@@ -30,7 +30,7 @@ def test_a_link_cut_in_the_midst_costs_a_retry(night, tmp_path):
             until(lambda: list((night.home / "store").rglob("*.zip")) or job.poll() is not None)
             network.cut("ann")
             cluster.processes["ann"].send_signal(signal.SIGCONT)  # it lives, and works, and nobody hears it
-            said, _ = job.communicate(timeout=120)
+            said, _ = job.communicate(timeout=240)
         bob = cluster.processes["bob"].pid
     row = json.loads(said.splitlines()[0])
 
