@@ -83,12 +83,16 @@ class RemoteReader(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """Return up to `size` bytes, or all that is left."""
         left = size if size is not None and size >= 0 else None
-        pieces = [self._piece(left)]
+        piece, whole = self._piece(left), io.BytesIO()
         # A short piece is the end or a short read, and either ends a read of so many bytes.
-        while pieces[-1] and (left is None or len(pieces[-1]) == PIECE < left):
-            left = None if left is None else left - len(pieces[-1])
-            pieces.append(self._piece(left))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        while piece and (left is None or len(piece) == PIECE < left):
+            whole.write(piece)
+            left = None if left is None else left - len(piece)
+            piece = self._piece(left)
+        if not whole.tell():
+            return piece
+        whole.write(piece)
+        return whole.getvalue()  # its buffer itself: a list that is joined held a part of 32 MiB twice
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, or a part of it."""

@@ -166,6 +166,9 @@ class SwiftClient:
         return self.api.http_connection(url, cacert=cacert, insecure=not options.verify_tls)
 
     def _give_back(self, http: Any) -> None:
+        if (answer := http[1].resp) is not None:
+            # It keeps the request, which keeps its body: an idle connection held a segment of 32 MiB.
+            answer.request.body = None
         with self._lock:
             if not self._closed:
                 self._idle.append(http)

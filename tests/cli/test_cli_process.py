@@ -22,6 +22,11 @@ BOLLARD = [sys.executable, "-m", "bollard"]
 SCRIPT = Path(sys.executable).with_name("bollard")
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's `pytest &` ignores SIGINT, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def _running(*arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Start a command line; it is killed at the end unless it has ended."""
@@ -32,6 +37,7 @@ def _running(*arguments: object, **environment: str) -> Iterator[subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        preexec_fn=_hear_ctrl_c,
     )
     with child:
         try:
