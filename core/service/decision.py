@@ -54,7 +54,7 @@ class Facts:
 
     Attributes:
         able: the pool's effective capabilities.
-        hypervisor_backups: the volume's hypervisor can make backups of its disks (`Capability.BACKUPS`).
+        hypervisor_cuts: the hypervisor can let the guest write elsewhere while the pool copies the volume.
         backup_to_secondary: `snapshot.backup.to.secondary` at this place.
         keep_on_primary: a copy stays on the pool beside the archived one: the next increment's best base.
     """
@@ -62,7 +62,7 @@ class Facts:
     managed: bool
     image_format: ImageFormat
     able: AbstractSet[Capability]
-    hypervisor_backups: bool = False
+    hypervisor_cuts: bool = False
     backup_to_secondary: bool = True
     keep_on_primary: bool = False
 
@@ -119,11 +119,9 @@ def _goal(asked: SnapshotLocation | None, facts: Facts) -> Goal:
 
 
 def _maker(goal: Goal, facts: Facts) -> Maker:
-    """Prefer the storage; a pool that cannot leaves it to the hypervisor."""
-    if Capability.SNAPSHOTS in facts.able:
-        if goal.needs_backup and not _READABLE & facts.able:
-            raise Unsupported("the pool can neither read a snapshot nor clone it: it cannot be archived")
-        return Maker.STORAGE
-    if facts.hypervisor_backups:
-        return Maker.HYPERVISOR
-    raise Unsupported("neither the pool nor the hypervisor of the volume can make snapshots")
+    """Prefer the storage; a pool that cannot while a guest writes needs the hypervisor's help."""
+    if Capability.SNAPSHOTS not in facts.able and not facts.hypervisor_cuts:
+        raise Unsupported("neither the pool nor the hypervisor of the volume can make snapshots now")
+    if goal.needs_backup and not _READABLE & facts.able:
+        raise Unsupported("the pool can neither read a snapshot nor clone it: it cannot be archived")
+    return Maker.STORAGE if Capability.SNAPSHOTS in facts.able else Maker.HYPERVISOR

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ..mover import state_directory
 from ..site import Site
@@ -17,10 +19,14 @@ from ..vm_snapshots import (
     VmSnapshotManager,
     VmSnapshotSync,
 )
+from ..vm_snapshots import (
+    Hooks as VmHooks,
+)
 from .hooks import Hooks
 from .inventory import CatalogInventory
 from .owners import Owner
 from .snapshots_context import Context
+from .snapshots_records import Records as SnapshotRecords
 from .sync import Sync
 from .sync_snapshots import SnapshotKind
 from .sync_vm_snapshots import VmSnapshotKind, fleet_vm_locks
@@ -79,6 +85,9 @@ def open_services(
             machines or inventory,
             [HypervisorStrategy(), FileStrategy(), DriverStrategy()],
             fleet_vm_locks(mover),
+            hooks=VmHooks(
+                busy_volume_snapshots=partial(SnapshotRecords(catalog, time.time).of_vm, busy=True)
+            ),
         )
         yield Services(
             volumes=VolumeService(

@@ -14,7 +14,6 @@ from ..checks import check_id, check_name
 from ..pool import Pool
 from ..settings import BACKUP_TO_SECONDARY
 from ..spi import (
-    Backups,
     Busy,
     Call,
     Capability,
@@ -31,9 +30,10 @@ from ..vm_snapshots.families import family_of
 from ..vm_snapshots.guards import Act, check_act
 from ..vm_snapshots.machine import Machine
 from ..vm_snapshots.records import Records as VmSnapshotRecords
-from .decision import Facts
+from .decision import Facts, Maker
 from .from_snapshot_uses import Uses
 from .snapshots_context import Context, VolumeFacts
+from .snapshots_hypervisor import can_lead_elsewhere
 from .snapshots_tables import UseKind
 
 
@@ -106,13 +106,14 @@ def facts_for_decision(
         managed=pool.managed,
         image_format=facts.image_format,
         able=able,
-        hypervisor_backups=machine is not None and machine.hypervisor.has(Backups),
+        hypervisor_cuts=Capability.SNAPSHOTS in pool.capabilities().native
+        and can_lead_elsewhere(pool, machine),
         backup_to_secondary=ctx.settings.get(BACKUP_TO_SECONDARY, facts.where),
         keep_on_primary=keep,
     )
 
 
-def check_quiesce(pool: Pool, machine: Machine | None, call: Call) -> None:
+def check_quiesce(pool: Pool, machine: Machine | None, maker: Maker, call: Call) -> None:
     """Refuse what could only be done without a quiesced guest; one that is off has nothing to quiesce.
 
     Raises:
@@ -120,7 +121,8 @@ def check_quiesce(pool: Pool, machine: Machine | None, call: Call) -> None:
     """
     if machine is None:
         return
-    pool.require(QuiescedSnapshots)
+    if maker is Maker.STORAGE and not can_lead_elsewhere(pool, machine):
+        pool.require(QuiescedSnapshots)
     if is_running(machine, call) and not family_of(machine.family).freezes:
         raise Unsupported(f"{machine.family} freezes no guests: VM {machine.vm} cannot be quiesced")
 

@@ -21,6 +21,7 @@ from ..catalog import Catalog
 from ..pool import Pool
 from ..settings import Settings, Where
 from ..snapshots import VolumeSnapshots
+from ..spi import DiskFormat
 from ..store import Store
 from ..vm_snapshots.machine import Machine
 from .hooks import Hooks
@@ -86,6 +87,8 @@ class Context:
     Attributes:
         clock: seconds since the epoch, by which retries are due.
         verify: how thoroughly an archived copy is read back before the primary one goes.
+        overlay_format: of what a guest writes to while its volume is copied; "qcow2", unless the hypervisor
+            has overlays of its own kind.
     """
 
     catalog: Catalog
@@ -95,6 +98,7 @@ class Context:
     settings: Settings = field(default_factory=Settings)
     clock: Callable[[], float] = time.time
     verify: Level = Level.DIGEST
+    overlay_format: DiskFormat = "qcow2"
 
     def archive(self, store: str, image: str) -> Archive:
         """Return the archive on a store, to write one image of it.

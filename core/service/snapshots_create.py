@@ -8,13 +8,14 @@ The copy to secondary storage comes after, in `snapshots_backup`: the guest is n
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ...transfer_objects.enums import DataStoreRole
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..catalog.snapshots import SnapshotState
 from ..pool import Pool
-from ..spi import Call, Conflict, Guest, NotFound, Snapshot, StorageError, Unsupported
+from ..spi import Call, Conflict, Guest, NotFound, Snapshot, StorageError
 from ..steps import step
 from ..vm_snapshots.guards import Act as VmAct
 from ..vm_snapshots.machine import Machine, VmVolume
@@ -26,6 +27,7 @@ from .exclusion import check_volume_free
 from .hooks import Act, Reservation
 from .snapshots_claims import claimed
 from .snapshots_context import Context, VolumeFacts
+from .snapshots_hypervisor import can_lead_elsewhere, end_cut, hypervisor_cut, vm_held
 from .snapshots_records import Found, Records
 from .snapshots_tables import SnapshotOrder
 
@@ -78,7 +80,7 @@ class Creation:
                 return self._made(facts, call)
             found = self.records.allocate(self._order(facts, _plan_of(found)), request.volume)
             if found.state is SnapshotState.CREATING:
-                return self._cut(found, facts, call)
+                return self._cut(found, facts, Maker.HYPERVISOR, call)  # it may have been, so it may go on
             if found.state in (SnapshotState.DESTROYING, SnapshotState.DESTROYED):
                 raise Conflict(f"snapshot {request.id} was deleted: ids are not used twice")
             return found
@@ -92,12 +94,8 @@ class Creation:
         machine = checks.machine_of(ctx, facts, VmAct.SNAPSHOT_VOLUME)
         about = checks.facts_for_decision(ctx, pool, facts, machine, call, keep=request.keep_on_primary)
         plan = decide(request.location, about)
-        if plan.maker is Maker.HYPERVISOR:
-            raise Unsupported(
-                f"the hypervisor makes snapshots of volume {facts.volume} now: see core.snapshots.kvm"
-            )
         if request.quiesce:
-            checks.check_quiesce(pool, machine, call)
+            checks.check_quiesce(pool, machine, plan.maker, call)
         found = self.records.allocate(self._order(facts, plan), request.volume)
         try:
             if found.state is SnapshotState.ALLOCATED:
@@ -106,7 +104,8 @@ class Creation:
         except StorageError:
             self._refused(found)
             raise
-        return self._cut(found, facts, call)
+        maker = Maker.HYPERVISOR if request.quiesce else plan.maker
+        return self._cut(found, facts, maker, call)
 
     def _order(self, facts: VolumeFacts, plan: Plan) -> SnapshotOrder:
         request = self.request
@@ -131,26 +130,43 @@ class Creation:
             quota.reserve(reservation(order, DataStoreRole.IMAGE, size))
 
     def _refused(self, found: Found) -> None:
+        if found.state is SnapshotState.CREATING:  # of a run before: it is still to be ended
+            return
         release_all(self.ctx, found.order)
         if found.state is SnapshotState.ALLOCATED:
             self.records.forget(found.order.snapshot)
 
-    def _cut(self, found: Found, facts: VolumeFacts, call: Call) -> Found:
+    def _cut(self, found: Found, facts: VolumeFacts, maker: Maker, call: Call) -> Found:
+        """Cut it, with the hypervisor's help if that may be needed and can be had."""
         ctx, request, pool = self.ctx, self.request, self.ctx.site.pool(facts.pool)
-        machine = checks.machine_of(ctx, facts, VmAct.SNAPSHOT_VOLUME)
-        try:
-            self.records.begin(request.id)
-        except StorageError:
-            self._refused(found)
-            raise
-        try:
-            cut, frozen = self._taken(pool, machine, call)
-        except StorageError as error:
-            undo_cut(ctx, self.records, request.id, error.message, Call.within(UNDO_SECONDS))
-            raise
-        made = self.records.created(request.id, cut, frozen)
+        with ExitStack() as held:
+            try:
+                machine = checks.machine_of(ctx, facts, VmAct.SNAPSHOT_VOLUME)
+                helped = maker is Maker.HYPERVISOR and can_lead_elsewhere(pool, machine)
+                if machine is not None and helped:
+                    held.enter_context(vm_held(ctx.site.mover().journal, machine.vm))
+                    # Looked at again: a VM snapshot may have begun, and have ended, before it was held.
+                    machine = checks.machine_of(ctx, facts, VmAct.SNAPSHOT_VOLUME)
+                self.records.begin(request.id)
+            except StorageError:
+                self._refused(found)
+                raise
+            take = self._led_elsewhere if helped else self._taken
+            try:
+                cut, frozen = take(pool, machine, call)
+            except StorageError as error:
+                undo_cut(ctx, self.records, request.id, error.message, Call.within(UNDO_SECONDS))
+                raise
+            made = self.records.created(request.id, cut, frozen)
         ctx.hooks.tell(request.account, Act.CREATE, request.id)
         return made
+
+    def _led_elsewhere(self, pool: Pool, machine: Machine | None, call: Call) -> tuple[Snapshot, float]:
+        request = self.request
+        if machine is None:
+            return self._taken(pool, machine, call)
+        cut = hypervisor_cut(self.ctx, machine, pool, request.volume, request.id, call)
+        return cut.take(call, quiesce=request.quiesce)
 
     def _taken(self, pool: Pool, machine: Machine | None, call: Call) -> tuple[Snapshot, float]:
         request = self.request
@@ -195,6 +211,7 @@ def undo_cut(ctx: Context, records: Records, snapshot: SnapshotId, why: str, cal
     """
     found = records.get(snapshot)
     pool = ctx.site.pool(found.order.pool)
+    end_cut(ctx, found.order, call)  # while it may be that a guest writes elsewhere, the volume is not whole
     remove_cut(pool, snapshot, VolumeId(found.order.volume), call)
     # Before the state: a crash in between releases it once more, and never counts it for ever.
     release_all(ctx, found.order)

@@ -1,7 +1,8 @@
 """After a restart: what became of the snapshots of a dead process, decided by asking pool and archive.
 
     Allocated    nothing was begun ───────────────────────────────> no row
-    Creating     the pool has it ─────────────────────────────────> CreatedOnPrimary, its backup due
+    Creating     a guest that writes elsewhere comes back first; then
+                 the pool has it ─────────────────────────────────> CreatedOnPrimary, its backup due
                  it has not ──────────────────────────────────────> Error, nothing left
     BackingUp    the copy is whole: read back, primary removed ───> BackedUp
                  it is not: removed ──────────────────────────────> CreatedOnPrimary, its backup due
@@ -34,6 +35,7 @@ from .snapshots_backup import Backup
 from .snapshots_claims import claimed, drop_void_claims
 from .snapshots_context import Context
 from .snapshots_create import release_all, undo_cut
+from .snapshots_hypervisor import end_cut, held_for_settling
 from .snapshots_records import Found, Records
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse
 
@@ -89,8 +91,10 @@ def _subjects(ctx: Context, volume: VolumeId) -> set[tuple[str, str]]:
     """Return what a claim may be on: a volume, its snapshots, and what is or was made of them."""
     snapshots = select(SnapshotOrder.snapshot).where(SnapshotOrder.volume == volume)
     uses = select(SnapshotUse.kind, SnapshotUse.target).where(SnapshotUse.snapshot.in_(snapshots))
+    vms = select(SnapshotOrder.vm).where(SnapshotOrder.volume == volume, SnapshotOrder.vm != "")
     with ctx.catalog.reading() as session:
         made = {(CLAIMS[kind], target) for kind, target in session.execute(uses)}
+        made |= {("vm", vm) for vm in session.scalars(vms.distinct())}
         return made | {("volume", volume)} | {("snapshot", name) for name in session.scalars(snapshots)}
 
 
@@ -172,14 +176,16 @@ def _settle(ctx: Context, records: Records, found: Found, call: Call) -> None:
 
 
 def _settle_create(ctx: Context, records: Records, found: Found, call: Call) -> None:
-    if found.order.quiesce and found.order.vm:
-        _thaw(ctx, VmId(found.order.vm), call)
-    cut = _cut_of(ctx, found, call)
     snapshot = SnapshotId(found.order.snapshot)
-    if cut is None:
-        undo_cut(ctx, records, snapshot, "interrupted before it was cut", call)
-    else:
-        records.created(snapshot, cut, 0.0)
+    with held_for_settling(ctx, found.order):
+        if found.order.quiesce and found.order.vm:
+            _thaw(ctx, VmId(found.order.vm), call)
+        cut = _cut_of(ctx, found, call)
+        if cut is None:
+            undo_cut(ctx, records, snapshot, "interrupted before it was cut", call)
+        else:
+            end_cut(ctx, found.order, call)
+            records.created(snapshot, cut, 0.0)
 
 
 def _cut_of(ctx: Context, found: Found, call: Call) -> Snapshot | None:

@@ -18,7 +18,7 @@ from bollard.core.service.snapshots_create import SnapshotRequest
 from bollard.core.service.snapshots_records import Found
 from bollard.core.service.transient import sync_all, unfinished
 from bollard.core.settings import Settings
-from bollard.core.spi import Call, LimitExceeded, NotFound, PermissionDenied, VolumeSpec
+from bollard.core.spi import Call, DiskFormat, LimitExceeded, NotFound, PermissionDenied, VolumeSpec
 from bollard.core.store import Store
 from bollard.core.vm_snapshots.machine import Machine
 from bollard.transfer_objects.enums import ImageFormat
@@ -137,7 +137,15 @@ class Shelf:
 class Cloud:
     """An orchestrator with one process."""
 
-    def __init__(self, directory: Path, site: TestSite, catalog: Catalog, books: Books | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        site: TestSite,
+        catalog: Catalog,
+        books: Books | None = None,
+        *,
+        overlays: DiskFormat = "qcow2",
+    ) -> None:
         self.directory = directory
         self.site = site
         self.catalog = catalog
@@ -152,6 +160,7 @@ class Cloud:
             hooks=Hooks(authority=self.books, quota=self.books, audit=self.books),
             settings=self.settings,
             clock=self.clock,
+            overlay_format=overlays,
         )
         self.service = SnapshotService(self.ctx)
 

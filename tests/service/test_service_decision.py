@@ -73,8 +73,9 @@ def test_row_8_what_is_no_disk_is_refused(managed, image_format):
 
 @pytest.mark.parametrize("managed", [False, True])
 def test_row_9_the_hypervisor_does_what_the_pool_cannot(managed):
-    """A pool without snapshots leaves them to a hypervisor that can, else it is unsupported."""
-    plan = decide(None, facts(managed=managed, able=frozenset(), hypervisor_backups=True))
+    """A pool that cannot cut now is helped by a hypervisor that can, else it is unsupported."""
+    able = READS - CUTS
+    plan = decide(None, facts(managed=managed, able=able, hypervisor_cuts=True))
     assert plan.maker is Maker.HYPERVISOR
     with pytest.raises(Unsupported, match="neither"):
         decide(None, facts(managed=managed, able=frozenset()))
@@ -96,6 +97,8 @@ def test_what_cannot_be_read_cannot_be_archived():
         decide("Archive", facts(managed=True, able=CUTS))
     with pytest.raises(Unsupported, match="cannot be archived"):
         decide(None, facts(managed=False, able=CUTS))
+    with pytest.raises(Unsupported, match="cannot be archived"):
+        decide(None, facts(managed=False, able=frozenset(), hypervisor_cuts=True))
     assert decide(None, facts(managed=True, able=CUTS)).goal is Goal.PRIMARY
 
 
@@ -134,7 +137,7 @@ def test_there_is_always_exactly_one_answer(word, managed, image_format, able, h
         managed=managed,
         image_format=image_format,
         able=able,
-        hypervisor_backups=hypervisor,
+        hypervisor_cuts=hypervisor,
         backup_to_secondary=backup,
         keep_on_primary=keep,
     )

@@ -47,7 +47,7 @@ def cloud_over(directory: Path, disk: str, family: str = "KVM") -> Iterator[tupl
             vms.pools["array"] = Pool("array", QuiescingArray(vms.pools["array"].driver.options))
         store = nfs_store("nightly", directory / "nightly")
         mover = Mover(host=mover_host(directory), journal=Journal(directory / "journal"))
-        cloud = Cloud(directory, TestSite(vms.pools, {"nightly": store}, mover), vms.catalog)
+        cloud = Cloud(directory, TestSite(vms.pools, {"nightly": store}, mover), vms.catalog, overlays="raw")
         cloud.know(DISK, "file" if disk == "file" else "array")
         cloud.inventory.change(DISK, vm=VM, vm_name="web", host="h1")
         cloud.inventory.machines[VM] = vms.machine(VM)
@@ -116,16 +116,6 @@ def test_a_vm_snapshot_under_way_keeps_volume_snapshots_waiting(tmp_path):
         assert seen == [S1]
         assert cloud.service.records.of_vm(VM, busy=True) == []
         assert cloud.service.records.of_vm(VM) == [S1]
-
-
-def test_files_of_a_running_guest_are_left_to_the_hypervisor(tmp_path):
-    """A file that a guest writes cannot be copied as it stands; when the VM is off it can."""
-    with cloud_over(tmp_path, "file") as (vms, cloud):
-        with pytest.raises(Unsupported, match="hypervisor"):
-            cloud.take(S1, DISK)
-        assert recorded(cloud) is None
-        vms.stop()
-        assert cloud.take(S1, DISK).state is SnapshotState.BACKED_UP
 
 
 def test_a_running_guest_is_not_reverted_under(tmp_path):

@@ -1,0 +1,217 @@
+"""A cut that the hypervisor makes possible: files cannot be copied while a guest writes them, so it writes
+elsewhere meanwhile.
+
+    volume <── guest                        the VM is held: nobody puts another overlay on it
+    volume <── overlay <── guest            one instant, the guest frozen for it if asked
+    volume <── overlay <── guest            the pool copies the volume, which nobody writes to
+    volume <── guest                        what was written meanwhile is merged down; the overlay goes
+
+The overlay's name says whose it is, and the snapshot is Creating as long as there is one. So a sync needs to
+know nothing else: it asks the hypervisor where the guest writes, and merges. An overlay that the guest may
+have written to is never removed unmerged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ...transfer_objects.ids import SnapshotId, VmId, VolumeId
+from ..intents import Intents
+from ..pool import Pool
+from ..spi import (
+    Call,
+    Conflict,
+    FileLocation,
+    NotFound,
+    Overlays,
+    ShowsDisks,
+    Snapshot,
+    Unavailable,
+    VmState,
+)
+from ..steps import step
+from ..vm_snapshots.chain import disks_of, live_image, remove_file
+from ..vm_snapshots.machine import Machine
+from .snapshots_claims import claimed
+from .snapshots_context import Context
+from .snapshots_tables import SnapshotOrder
+
+
+@contextmanager
+def vm_held(journal: Intents, vm: VmId) -> Iterator[None]:
+    """Keep VM snapshots, and cuts of other volumes, away from a VM: its hypervisor has one job at a time.
+
+    Raises:
+        Busy: somebody living has one of them under way; nothing was begun.
+    """
+    with claimed(journal, "vm", vm):
+        yield
+
+
+def needs_guest_elsewhere(pool: Pool) -> bool:
+    """Tell whether a pool's volumes are files that cannot be copied while a guest writes to them."""
+    return not pool.managed and not pool.traits.snapshot_while_attached
+
+
+def can_lead_elsewhere(pool: Pool, machine: Machine | None) -> bool:
+    """Tell whether the hypervisor can let the guest write elsewhere while the pool copies a volume."""
+    if machine is None or not needs_guest_elsewhere(pool):
+        return False
+    return machine.hypervisor.has(Overlays) and machine.hypervisor.has(ShowsDisks)
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorCut:
+    """One snapshot's cut; whoever works on it holds the snapshot and the VM.
+
+    Attributes:
+        device: of the VM, that has the volume.
+        base: the volume's own file.
+        overlay: where the guest writes meanwhile.
+    """
+
+    machine: Machine
+    pool: Pool
+    volume: VolumeId
+    snapshot: SnapshotId
+    device: str
+    base: FileLocation
+    overlay: FileLocation
+
+    def take(self, call: Call, *, quiesce: bool) -> tuple[Snapshot, float]:
+        """Make the snapshot on the pool; return it, and for how many seconds at most the guest stood still.
+
+        A repeat never cuts later: it goes on with the overlay, or the snapshot, of the first time.
+
+        Raises:
+            Conflict: the guest writes to another file than the volume's own.
+            Unavailable: it cannot be quiesced: the guest's agent does not answer.
+            StorageError: the overlay may be in place still; see `end`.
+        """
+        made, frozen = self._made(call), 0.0
+        if made is None:
+            frozen = self._led_elsewhere(call, quiesce=quiesce)
+            made = self.pool.snapshots.create(self.volume, self.snapshot, step(call))
+        self.end(call)
+        return made, frozen
+
+    def end(self, call: Call) -> None:
+        """Bring the guest back to the volume's own file, with all that it wrote; repeatable.
+
+        Raises:
+            Conflict: the guest writes to neither file, so nobody can tell what the overlay is worth.
+        """
+        if self._writes_to(call) == self.overlay:
+            driver = self.machine.hypervisor.require(Overlays)
+            self.machine.hypervisor.run(
+                "overlay.merge",
+                lambda c: driver.merge_image(self.machine.vm, self.device, self.overlay, self.base, c),
+                step(call),
+            )
+            if self._writes_to(call) != self.base:
+                raise Unavailable(f"VM {self.machine.vm}: {self.overlay.path} is not merged yet")
+        remove_file(self.overlay.path)
+
+    def _made(self, call: Call) -> Snapshot | None:
+        """Return what a run before has made."""
+        try:
+            found = self.pool.snapshots.get(self.snapshot, step(call))
+        except NotFound:
+            return None
+        if found.volume != self.volume:
+            raise Conflict(f"pool {self.pool.name!r} has a snapshot {self.snapshot} of volume {found.volume}")
+        return found
+
+    def _led_elsewhere(self, call: Call, *, quiesce: bool) -> float:
+        machine, overlays = self.machine, {self.device: self.overlay}
+        state = machine.hypervisor.vm_state(machine.vm, step(call))
+        if self._writes_to(call) == self.overlay or state is VmState.STOPPED:
+            return 0.0
+        driver, begun = machine.hypervisor.require(Overlays), call.clock()
+        machine.hypervisor.run(
+            "overlay.add",
+            lambda c: driver.add_overlays(machine.vm, overlays, c, quiesce=quiesce),
+            step(call),
+        )
+        return call.clock() - begun if quiesce else 0.0
+
+    def _writes_to(self, call: Call) -> FileLocation:
+        """Return the file that the guest writes to, or will when it starts: the overlay or the volume."""
+        live = live_image(self.machine, self.device, self.volume, disks_of(self.machine, call))
+        for one in (self.overlay, self.base):
+            if live.path.resolve() == one.path.resolve():
+                return one
+        raise Conflict(f"VM {self.machine.vm} writes volume {self.volume} to {live.path}, not to its file")
+
+
+def hypervisor_cut(
+    ctx: Context, machine: Machine, pool: Pool, volume: VolumeId, snapshot: SnapshotId, call: Call
+) -> HypervisorCut:
+    """Return the cut of a snapshot of a volume that a VM has.
+
+    Raises:
+        NotFound: the VM has no such volume, or the pool has not.
+        Conflict: the volume is no file.
+    """
+    device = next((one.device for one in machine.volumes if one.volume == volume), None)
+    if device is None:
+        raise NotFound(f"VM {machine.vm} has no volume {volume}")
+    base, overlay = _files(ctx, pool, volume, snapshot, call)
+    return HypervisorCut(machine, pool, volume, snapshot, device, base, overlay)
+
+
+def _files(
+    ctx: Context, pool: Pool, volume: VolumeId, snapshot: SnapshotId, call: Call
+) -> tuple[FileLocation, FileLocation]:
+    base, form = pool.volumes.locate(volume, step(call)), ctx.overlay_format
+    if not isinstance(base, FileLocation):
+        raise Conflict(f"volume {volume} is no file")
+    path = base.path.absolute().with_name(f"{volume}.{snapshot}.cut.{form}")
+    return base, FileLocation(path=path, format=form)
+
+
+@contextmanager
+def held_for_settling(ctx: Context, order: SnapshotOrder) -> Iterator[None]:
+    """Hold the VM of a cut that is to be ended, if a hypervisor may have a part in it.
+
+    Raises:
+        Busy: somebody living works on the VM.
+    """
+    if order.vm and needs_guest_elsewhere(ctx.site.pool(order.pool)):
+        with vm_held(ctx.site.mover().journal, VmId(order.vm)):
+            yield
+    else:
+        yield
+
+
+def end_cut(ctx: Context, order: SnapshotOrder, call: Call) -> None:
+    """End what a cut of a snapshot that is Creating left at the hypervisor; repeatable.
+
+    Raises:
+        StorageError: it cannot be asked, or an overlay is there and nobody knows the VM: the snapshot is to
+            stay Creating, so that nothing is done with the volume meanwhile.
+    """
+    pool, volume, snapshot = ctx.site.pool(order.pool), VolumeId(order.volume), SnapshotId(order.snapshot)
+    if not order.vm or not needs_guest_elsewhere(pool):
+        return
+    try:
+        machine = ctx.inventory.machine(VmId(order.vm))
+        if can_lead_elsewhere(pool, machine):
+            hypervisor_cut(ctx, machine, pool, volume, snapshot, call).end(call)
+    except NotFound as error:
+        overlay = _overlay_of(ctx, pool, volume, snapshot, call)
+        if overlay is not None and overlay.path.exists():  # the newest data may be in it
+            text = f"{overlay.path} may hold what VM {order.vm} wrote last, and cannot be merged without it"
+            raise Unavailable(text) from error
+
+
+def _overlay_of(
+    ctx: Context, pool: Pool, volume: VolumeId, snapshot: SnapshotId, call: Call
+) -> FileLocation | None:
+    """Return where the overlay of a cut would be; None if the volume is gone."""
+    try:
+        return _files(ctx, pool, volume, snapshot, call)[1]
+    except NotFound:
+        return None
