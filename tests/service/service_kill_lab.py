@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,16 @@ from bollard.core.service.from_snapshot_template import TemplateRequest, to_temp
 from bollard.core.service.hooks import Reservation
 from bollard.core.service.snapshots_records import RESTING, Found
 from bollard.core.store import open_store
+from bollard.simulators.hypervisor.files import BLOCK
 from bollard.transfer_objects.enums import DataStoreRole
 from bollard.transfer_objects.ids import SnapshotId, TemplateId, VolumeId
 from postgres import Postgres
 
 from ..snapshots.snapshot_kill_backends import POOLS, STORES, Backend, Steps
 from ..snapshots.snapshot_kill_lab import JOURNAL, in_child, killing, note, rounds
+from .service_kill_guest import MEANWHILE, KillGuest, hypervisor, running_files
+from .service_kill_guest import POOL as RUNNING
+from .service_kill_guest import STEPS as HYPERVISOR
 from .service_rig import SIZE, Books, Cloud, TestSite, call
 
 OLD, NEW = b"old!" * 20_000, b"new!" * 20_000
@@ -90,7 +94,7 @@ Act = Callable[[Cloud, Names], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One operation, and what it finds."""
+    """One operation, and what it finds; on the pool of running files the volume has a VM."""
 
     pool: str
     act: Act
@@ -110,8 +114,8 @@ class Scenario:
         return cloud.take(names.snapshot, names.volume, self.location, keep_on_primary=self.keep)
 
 
-def _take(location: str | None) -> Act:
-    return lambda cloud, names: cloud.take(names.snapshot, names.volume, location)
+def _take(location: str | None, *, quiesce: bool = False) -> Act:
+    return lambda cloud, names: cloud.take(names.snapshot, names.volume, location, quiesce=quiesce)
 
 
 def _archive(cloud: Cloud, names: Names) -> None:
@@ -140,6 +144,7 @@ SCENARIOS = {
     "stays": Scenario(pool="gold", taken=False, act=_take("Standard")),
     "leaves": Scenario(pool="gold", taken=False, act=_take("Archive"), location="Archive"),
     "uploads": Scenario(pool="files", taken=False, act=_take(None)),
+    "guest": Scenario(pool=RUNNING, taken=False, act=_take(None, quiesce=True)),
     "archive": Scenario(pool="gold", act=_archive),
     "delete": Scenario(pool="gold", act=_delete, location="Archive", keep=True),
     "clone": Scenario(pool="gold", act=_to_volume("gold")),
@@ -153,10 +158,13 @@ SCENARIOS = {
 
 
 class Lab:
-    """Two pools, one store, a catalog, a journal; a volume per round."""
+    """Three pools, one store, a hypervisor, a catalog, a journal; a volume per round."""
 
-    def __init__(self, directory: Path, url: str, pools: dict[str, Backend], store: Backend) -> None:
+    def __init__(
+        self, directory: Path, url: str, pools: dict[str, Backend], store: Backend, cluster: str
+    ) -> None:
         self.directory, self.url, self.pools, self.store = directory, url, pools, store
+        self.cluster = cluster
         for name in ("journal", "quota"):
             (directory / name).mkdir(exist_ok=True)
 
@@ -174,7 +182,14 @@ class Lab:
             stack.callback(catalog.close)
             mover = Mover(host=mover_host(self.directory), journal=Journal(self.directory / "journal"))
             site = TestSite(pools, {"nightly": store}, mover)
-            yield Cloud(self.directory, site, catalog, FileBooks(self.directory / "quota"))
+            books = FileBooks(self.directory / "quota")
+            yield Cloud(self.directory, site, catalog, books, overlays="raw")
+
+    def guest(self, cloud: Cloud, scenario: Scenario, names: Names) -> KillGuest | None:
+        """Return the VM that has the volume of a round, if one has."""
+        if scenario.pool != RUNNING:
+            return None
+        return KillGuest(self.cluster, cloud, names.volume, self.directory)
 
     def left(self) -> list[str]:
         """What lies on pools and store."""
@@ -187,6 +202,7 @@ class Lab:
             (Session, ("commit",)),
             (FileBooks, ("reserve", "release")),
             *JOURNAL,
+            *HYPERVISOR,
             *(backend.steps for backend in backends),
         ]
 
@@ -232,8 +248,18 @@ def expected_keys(cloud: Cloud, names: Names, ready: set[DataStoreRole]) -> set[
     return keys | {f"template/{names.template}" for one in cloud.images() if one == f"{names.template}/image"}
 
 
-def bytes_of(cloud: Cloud, scenario: Scenario, names: Names) -> list[str]:
-    """Say which bytes are not what the operation was to make of them."""
+def is_cut(cloud: Cloud, names: Names) -> bool:
+    """Tell whether there is a snapshot; a later command may not cut another one then."""
+    found = cloud.service.records.find(names.snapshot)
+    return found is not None and found.state in RESTING
+
+
+def bytes_of(cloud: Cloud, scenario: Scenario, names: Names, *, early: bool) -> list[str]:
+    """Say which bytes are not what the operation was to make of them.
+
+    Args:
+        early: the cut was made before the guest wrote what it writes meanwhile.
+    """
     expected = {f"{names.volume}": OLD if not scenario.taken or scenario.act is _revert else NEW}
     places = {f"{names.volume}": scenario.pool}
     for name, pool in cloud.site.pools.items():
@@ -242,7 +268,7 @@ def bytes_of(cloud: Cloud, scenario: Scenario, names: Names) -> list[str]:
     found = [
         f"{one} holds other bytes"
         for one, data in expected.items()
-        if cloud.read(VolumeId(one), places[one]) != data.ljust(SIZE, b"\0")
+        if not is_same(cloud.read(VolumeId(one), places[one]), data.ljust(SIZE, b"\0"), scenario)
     ]
     archive = Archive(cloud.site.stores["nightly"])
     for image in cloud.images():
@@ -250,8 +276,15 @@ def bytes_of(cloud: Cloud, scenario: Scenario, names: Names) -> list[str]:
         with archive.open(call(), volume=volume, snapshot=snapshot) as source:
             content = bytearray(len(OLD))
             source.read_into(0, memoryview(content))
-            found += [f"image {image} holds other bytes"] if content != OLD else []
+        late = early and scenario.pool == RUNNING and MEANWHILE.encode() in content
+        found += [f"image {image} holds other bytes"] if late or not is_same(content, OLD, scenario) else []
     return found
+
+
+def is_same(found: bytes, expected: bytes, scenario: Scenario) -> bool:
+    """Compare; where a guest has its files in the first block, what these are is the guest's to tell."""
+    own = BLOCK if scenario.pool == RUNNING else 0
+    return found[own:] == expected[own:]
 
 
 def look(lab: Lab, name: str, step: int) -> dict[str, object]:
@@ -259,15 +292,21 @@ def look(lab: Lab, name: str, step: int) -> dict[str, object]:
     scenario, names = SCENARIOS[name], Names.of(name, step)
     with lab.cloud() as cloud:
         cloud.know(names.volume, scenario.pool)
-        ended = cloud.sync()
-        for pool in cloud.site.pools.values():  # what `bollard sweep` does
-            cloud.site.mover().sweep_pool(pool)
-        synced = wrong(cloud, scenario, names)
-        scenario.act(cloud, names)
-        repeated = [*wrong(cloud, scenario, names), *bytes_of(cloud, scenario, names)]
-        found = cloud.service.records.find(names.snapshot)
-        state = found.state if found else "none"
-        cloud.sync()
+        guest = lab.guest(cloud, scenario, names)
+        with guest.known() if guest else nullcontext():
+            ended = cloud.sync()
+            for pool in cloud.site.pools.values():  # what `bollard sweep` does
+                cloud.site.mover().sweep_pool(pool)
+            synced = [*wrong(cloud, scenario, names), *(guest.problems() if guest else ())]
+            early = is_cut(cloud, names) or not (guest and guest.wrote)
+            scenario.act(cloud, names)
+            repeated = [*wrong(cloud, scenario, names), *bytes_of(cloud, scenario, names, early=early)]
+            repeated += guest.problems() if guest else ()
+            found = cloud.service.records.find(names.snapshot)
+            state = found.state if found else "none"
+            cloud.sync()
+        if guest:
+            guest.remove()
         clear(cloud, names)
         cleared = wrong(cloud, scenario, names) if cloud_keys(cloud) else cloud.leftovers()
     return {
@@ -299,8 +338,12 @@ def work(lab: Lab, name: str, step: int) -> None:
     scenario, names = SCENARIOS[name], Names.of(name, step)
     with lab.cloud() as cloud:
         scenario.prepare(cloud, names)
+        guest = lab.guest(cloud, scenario, names)
+        if guest:
+            guest.start()
         act = partial(scenario.act, cloud, names)
-        killing(lambda: act() and None, lab.steps(), step, partial(note, lab.directory))()
+        with guest.known() if guest else nullcontext():
+            killing(lambda: act() and None, lab.steps(), step, partial(note, lab.directory))()
 
 
 def play(lab: Lab, name: str, step: int) -> None:
@@ -335,8 +378,10 @@ def main(database: str, store: str, directory: Path, parts: int, names: list[str
         pools = {
             "gold": stack.enter_context(POOLS["array"](directory)),
             "files": stack.enter_context(POOLS["qcow2"](directory)),
+            RUNNING: stack.enter_context(running_files(directory)),
         }
-        lab = Lab(directory, url, pools, stack.enter_context(STORES[store](directory)))
+        cluster = stack.enter_context(hypervisor(directory))
+        lab = Lab(directory, url, pools, stack.enter_context(STORES[store](directory)), cluster)
         in_child(partial(begin, lab))
         for name in names or SCENARIOS:
             play(lab, name, 0)
