@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bollard.core.catalog.snapshots import SnapshotState
+from bollard.core.dataplane import dirty_extents
 from bollard.core.service.from_snapshot import VolumeRequest, to_volume
 from bollard.core.service.from_snapshot_revert import revert
 from bollard.core.spi import FileLocation, GuestState, InUse
@@ -57,10 +58,35 @@ def left(rig: KvmRig, guest: Guest) -> list[str]:
     return [*found, *(["frozen"] if frozen else [])]
 
 
+def track(rig: KvmRig, guest: Guest, name: str) -> None:
+    """Begin a checkpoint, as a chain of snapshots has one (core.snapshots.kvm)."""
+    vm, device = VmId(guest.name), device_of(rig, guest)
+    rig.driver.begin_backup(vm, device, call(), checkpoint=name)
+    rig.driver.end_backup(vm, device, call(), keep=True)
+
+
+def changed_since(rig: KvmRig, guest: Guest, name: str) -> list[int]:
+    """Return where the volume was written since a checkpoint, and end that."""
+    vm, device = VmId(guest.name), device_of(rig, guest)
+    backup = rig.driver.begin_backup(vm, device, call(), checkpoint="now", since=name)
+    with dirty_extents(backup.location, backup.bitmap) as extents:
+        found = [extent.offset for extent in extents]
+    rig.driver.end_backup(vm, device, call(), keep=False)
+    rig.driver.delete_checkpoint(vm, device, name, call())
+    return found
+
+
+def device_of(rig: KvmRig, guest: Guest) -> str:
+    """Return what the hypervisor calls the volume."""
+    disks = rig.driver.vm_disks(VmId(guest.name), call())
+    return next(one.device for one in disks if one.object_id == DATA)
+
+
 def test_a_running_guests_file(kvm_rig: KvmRig, cloud: Cloud) -> None:
-    """The instant is archived and comes back, alone and as an increment; what is written meanwhile stays."""
+    """The instant is archived and comes back; what is written meanwhile stays, also in a chain's bitmap."""
     guest, device = guest_of(kvm_rig, cloud)
     write(guest, device, FIRST)
+    track(kvm_rig, guest, "chain-1")
     files = cloud.site.pools["files"]
     driver: Any = files.driver
     method = driver.create_snapshot
@@ -74,8 +100,9 @@ def test_a_running_guests_file(kvm_rig: KvmRig, cloud: Cloud) -> None:
     found = cloud.take(S1, DATA, quiesce=True, wait=False)
     assert found.state is SnapshotState.CREATED_ON_PRIMARY
     assert found.record.frozen_seconds > 0
-    assert left(kvm_rig, guest) == []
+    assert left(kvm_rig, guest) == ["chain-1"]
     assert holds(guest, device, SECOND)
+    assert changed_since(kvm_rig, guest, "chain-1") == [0]  # it was written while there was an overlay
     driver.create_snapshot = method
     assert cloud.service.backup(S1, call()).state is SnapshotState.BACKED_UP
     assert cloud.take(S2, DATA).refs[-1].parent is not None
