@@ -33,8 +33,8 @@ from ..vm_snapshots.records import Records as VmSnapshotRecords
 from .decision import Facts, Maker
 from .from_snapshot_uses import Uses
 from .snapshots_context import Context, VolumeFacts
-from .snapshots_hypervisor import can_lead_elsewhere
-from .snapshots_tables import UseKind
+from .snapshots_hypervisor import can_lead_elsewhere, needs_guest_elsewhere
+from .snapshots_tables import SnapshotOrder, UseKind
 
 
 def check_request(snapshot: SnapshotId, volume: VolumeId, name: str) -> None:
@@ -86,6 +86,19 @@ def machine_of(ctx: Context, facts: VolumeFacts, act: Act) -> Machine | None:
         return None
     check_act(VmSnapshotRecords(ctx.catalog), facts.vm, act)
     return ctx.inventory.machine(facts.vm)
+
+
+def check_same_place(pool: Pool, order: SnapshotOrder, facts: VolumeFacts) -> None:
+    """Refuse to go on with a cut where it was not begun: what was, would not be looked for here.
+
+    Raises:
+        Busy: the volume is on another pool now, or, being a file, at another VM; a sync ends what was begun.
+    """
+    same_vm = order.vm == (facts.vm or "") or not needs_guest_elsewhere(pool)
+    if order.pool != facts.pool or not same_vm:
+        raise Busy(
+            f"snapshot {order.snapshot} was begun where volume {order.volume} was then: a sync ends it"
+        )
 
 
 def is_running(machine: Machine | None, call: Call) -> bool:

@@ -141,6 +141,7 @@ class Creation:
         ctx, request, pool = self.ctx, self.request, self.ctx.site.pool(facts.pool)
         with ExitStack() as held:
             try:
+                checks.check_same_place(pool, found.order, facts)
                 machine = checks.machine_of(ctx, facts, VmAct.SNAPSHOT_VOLUME)
                 helped = maker is Maker.HYPERVISOR and can_lead_elsewhere(pool, machine)
                 if machine is not None and helped:

@@ -196,15 +196,18 @@ def end_cut(ctx: Context, order: SnapshotOrder, call: Call) -> None:
     pool, volume, snapshot = ctx.site.pool(order.pool), VolumeId(order.volume), SnapshotId(order.snapshot)
     if not order.vm or not needs_guest_elsewhere(pool):
         return
+    cause: NotFound | None = None
     try:
         machine = ctx.inventory.machine(VmId(order.vm))
         if can_lead_elsewhere(pool, machine):
             hypervisor_cut(ctx, machine, pool, volume, snapshot, call).end(call)
+            return
     except NotFound as error:
-        overlay = _overlay_of(ctx, pool, volume, snapshot, call)
-        if overlay is not None and overlay.path.exists():  # the newest data may be in it
-            text = f"{overlay.path} may hold what VM {order.vm} wrote last, and cannot be merged without it"
-            raise Unavailable(text) from error
+        cause = error
+    overlay = _overlay_of(ctx, pool, volume, snapshot, call)
+    if overlay is not None and overlay.path.exists():  # the newest data may be in it
+        text = f"{overlay.path} may hold what VM {order.vm} wrote last, and cannot be merged without it"
+        raise Unavailable(text) from cause
 
 
 def _overlay_of(

@@ -29,6 +29,7 @@ from .exclusion import refuse_while_volume_acts
 from .snapshots_tables import UNFINISHED, WANTED, SnapshotOrder, SnapshotUse
 
 _BUSY = (SnapshotState.CREATING, SnapshotState.BACKING_UP, SnapshotState.COPYING)
+_OF_NOW = ("pool", "store", "goal", "vm", "host")
 RESTING = frozenset({SnapshotState.CREATED_ON_PRIMARY, SnapshotState.BACKED_UP})
 
 
@@ -73,6 +74,9 @@ class Records:
     def allocate(self, order: SnapshotOrder, volume: str) -> Found:
         """Record that a snapshot is wanted; one that is there already is returned as it is.
 
+        Where nothing of it is anywhere, place and VM are those of now: the volume may have moved since it was
+        tried first, and what is begun next is looked for there.
+
         Raises:
             Conflict: the id is another snapshot's.
         """
@@ -90,6 +94,9 @@ class Records:
                 session.add(order)
                 return Found(record=record, order=order, refs=())
             _check_same(found.order, order)
+            if found.state in (SnapshotState.ALLOCATED, SnapshotState.ERROR) and not found.refs:
+                for field in _OF_NOW:
+                    setattr(found.order, field, getattr(order, field))
             return found
 
     def forget(self, snapshot: str) -> None:

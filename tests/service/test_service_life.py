@@ -261,3 +261,24 @@ def test_what_the_audit_raises_undoes_nothing(cloud):
     volume = cloud.make("v-1", "gold")
     object.__setattr__(cloud.ctx.hooks, "audit", type("Failing", (), {"record": staticmethod(failing)}))
     assert cloud.take(S1, volume).state is SnapshotState.CREATED_ON_PRIMARY
+
+
+def test_a_second_try_goes_where_the_volume_is_now(cloud):
+    """A first try failed, and the volume moved: pool and store are those of now, and nothing is left."""
+    volume = cloud.make("v-1", "raw", DATA)
+    driver = cloud.site.pools["raw"].driver
+
+    def refuse(*_):
+        raise InvalidArgument("no")
+
+    vars(driver)["create_snapshot"] = refuse
+    with pytest.raises(InvalidArgument):
+        cloud.take(S1, volume)
+    cloud.make("v-1", "qcow2", DATA)
+    cloud.inventory.change(volume, store="weekly")
+    found = cloud.take(S1, volume)
+
+    assert (found.order.pool, found.order.store) == ("qcow2", "weekly")
+    assert (cloud.on_pool(volume), cloud.images("weekly")) == ([], ["v-1/s-1"])
+    cloud.service.delete(S1, call())
+    assert (cloud.images("weekly"), cloud.books.counted, cloud.leftovers()) == ([], {}, [])

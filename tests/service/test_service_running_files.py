@@ -19,6 +19,7 @@ from bollard.core.spi import (
     Busy,
     Conflict,
     FileLocation,
+    InUse,
     InvalidArgument,
     Outcome,
     Unavailable,
@@ -234,6 +235,37 @@ def test_a_vm_that_is_gone_takes_nothing_with_it(both: Both):
     cloud.inventory.machines[VM] = machine
     cloud.sync()
     clean(vms, cloud)
+
+
+def test_a_second_try_has_the_vm_of_now(both: Both):
+    """The volume was nobody's at a first try, which failed; what is left of the second is found at its VM."""
+    vms, cloud = both
+    cloud.inventory.change(DISK, vm=None)
+    with pytest.raises(InUse):
+        _once_refused(cloud)
+    cloud.inventory.change(DISK, vm=VM)
+    vars(vms.driver)["merge_image"] = _refusing
+    with pytest.raises(InvalidArgument):
+        cloud.take(S1, DISK)
+    vars(vms.driver).pop("merge_image")
+    cloud.inventory.change(DISK, vm=None)
+    with pytest.raises(Busy, match="a sync ends it"):  # the overlay is at the VM
+        cloud.take(S1, DISK)
+    cloud.sync()
+    clean(vms, cloud)
+
+
+def _once_refused(cloud: Cloud) -> None:
+    driver = cloud.site.pools["file"].driver
+
+    def refuse(*_: Any) -> None:
+        raise InUse("a running QEMU may write to it")
+
+    vars(driver)["create_snapshot"] = refuse
+    try:
+        cloud.take(S1, DISK)
+    finally:
+        vars(driver).pop("create_snapshot")
 
 
 def test_another_image_than_the_volume_is_not_cut(both: Both):
