@@ -14,10 +14,13 @@ have written to is never removed unmerged.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...transfer_objects.ids import SnapshotId, VmId, VolumeId
+from ..dataplane.durable import sync
+from ..dataplane.os_errors import os_errors
 from ..intents import Intents
 from ..pool import Pool
 from ..spi import (
@@ -28,6 +31,7 @@ from ..spi import (
     Overlays,
     ShowsDisks,
     Snapshot,
+    StorageError,
     Unavailable,
     VmState,
 )
@@ -37,6 +41,8 @@ from ..vm_snapshots.machine import Machine
 from .snapshots_claims import claimed
 from .snapshots_context import Context
 from .snapshots_tables import SnapshotOrder
+
+_LOOK_SECONDS = 30.0  # on top of the call's deadline
 
 
 @contextmanager
@@ -101,18 +107,49 @@ class HypervisorCut:
         """Bring the guest back to the volume's own file, with all that it wrote; repeatable.
 
         Raises:
-            Conflict: the guest writes to neither file, so nobody can tell what the overlay is worth.
+            Conflict: the guest writes to neither file, or to the volume while the overlay was not merged:
+                what is in the overlay would be lost.
         """
         if self._writes_to(call) == self.overlay:
-            driver = self.machine.hypervisor.require(Overlays)
-            self.machine.hypervisor.run(
+            self._merge(call)
+        elif not self._merging.exists() and self.overlay.path.exists():
+            raise Conflict(
+                f"VM {self.machine.vm} was started without it: {self.overlay.path} holds what it wrote before"
+                f" to volume {self.volume}. Keep or remove that file, then sync"
+            )
+        for path in (self.overlay.path, self._merging):
+            remove_file(path)
+
+    def _merge(self, call: Call) -> None:
+        machine, driver = self.machine, self.machine.hypervisor.require(Overlays)
+        with os_errors(f"cannot note the merge of {self.overlay.path}"):
+            self._merging.touch(mode=0o600)
+            sync(self._merging.parent)
+        try:
+            machine.hypervisor.run(
                 "overlay.merge",
-                lambda c: driver.merge_image(self.machine.vm, self.device, self.overlay, self.base, c),
+                lambda c: driver.merge_image(machine.vm, self.device, self.overlay, self.base, c),
                 step(call),
             )
             if self._writes_to(call) != self.base:
-                raise Unavailable(f"VM {self.machine.vm}: {self.overlay.path} is not merged yet")
-        remove_file(self.overlay.path)
+                raise Unavailable(f"VM {machine.vm}: {self.overlay.path} is not merged yet")
+        except StorageError:
+            self._not_merged()
+            raise
+
+    def _not_merged(self) -> None:
+        """Take the mark away if the guest writes to the overlay still, which holds everything until then."""
+        with suppress(StorageError):  # it must not hide why the merge failed
+            if self._writes_to(Call.within(_LOOK_SECONDS)) == self.overlay:
+                remove_file(self._merging)
+
+    @property
+    def _merging(self) -> Path:
+        """A mark that a merge was begun: without it an overlay beside a guest on its own file is not merged.
+
+        Whoever defines VMs anew for each start, as CloudStack does, may start one on the volume itself.
+        """
+        return self.overlay.path.with_name(f"{self.overlay.path.name}.merging")
 
     def _made(self, call: Call) -> Snapshot | None:
         """Return what a run before has made."""

@@ -138,6 +138,30 @@ def test_a_vm_that_is_gone_takes_nothing_with_it(both: Both):
     clean(vms, cloud)
 
 
+def test_a_vm_that_was_started_without_the_overlay(both: Both):
+    """Its orchestrator defined it anew, on the volume itself: what it wrote before is kept for people."""
+    vms, cloud = both
+    during(cloud.site.pools["file"].driver, "create_snapshot", lambda: vms.write("meanwhile", "x"))
+    vars(vms.driver)["merge_image"] = _refusing
+    with pytest.raises(InvalidArgument):
+        cloud.take(S1, DISK)
+    vars(vms.driver).pop("merge_image")
+    vms.stop()
+    vms.http.delete(f"/vms/{VM}/disks/{DISK}").raise_for_status()
+    disk = {"object": {"kind": "volume", "id": DISK}}
+    vms.http.put(f"/vms/{VM}/disks/{DISK}", json=disk).raise_for_status()
+    vms.start()
+    assert set(vms.read()) == {"before"}
+    [ended] = sync_all(cloud.ctx, call())
+    assert "was started without it" in ended.problem
+    [overlay] = (vms.directory / "pool").rglob("*.cut.*")
+    assert b"meanwhile" in overlay.read_bytes()
+
+    overlay.unlink()
+    cloud.sync()
+    clean(vms, cloud)
+
+
 def test_a_second_try_has_the_vm_of_now(both: Both):
     """The volume was nobody's at a first try, which failed; what is left of the second is found at its VM."""
     vms, cloud = both
