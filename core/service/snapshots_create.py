@@ -27,7 +27,8 @@ from .exclusion import check_volume_free
 from .hooks import Act, Reservation
 from .snapshots_claims import claimed
 from .snapshots_context import Context, VolumeFacts
-from .snapshots_hypervisor import can_lead_elsewhere, end_cut, hypervisor_cut, vm_held
+from .snapshots_hypervisor import can_lead_elsewhere, hypervisor_cut, vm_held
+from .snapshots_hypervisor_end import end_cut
 from .snapshots_records import Found, Records
 from .snapshots_tables import SnapshotOrder
 

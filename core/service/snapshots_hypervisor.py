@@ -40,7 +40,6 @@ from ..vm_snapshots.chain import disks_of, live_image, remove_file
 from ..vm_snapshots.machine import Machine
 from .snapshots_claims import claimed
 from .snapshots_context import Context
-from .snapshots_tables import SnapshotOrder
 
 _LOOK_SECONDS = 30.0  # on top of the call's deadline
 
@@ -195,63 +194,16 @@ def hypervisor_cut(
     device = next((one.device for one in machine.volumes if one.volume == volume), None)
     if device is None:
         raise NotFound(f"VM {machine.vm} has no volume {volume}")
-    base, overlay = _files(ctx, pool, volume, snapshot, call)
+    base, overlay = files_of_cut(ctx, pool, volume, snapshot, call)
     return HypervisorCut(machine, pool, volume, snapshot, device, base, overlay)
 
 
-def _files(
+def files_of_cut(
     ctx: Context, pool: Pool, volume: VolumeId, snapshot: SnapshotId, call: Call
 ) -> tuple[FileLocation, FileLocation]:
+    """Return a volume's own file, and where a guest writes meanwhile; raises as `hypervisor_cut`."""
     base, form = pool.volumes.locate(volume, step(call)), ctx.overlay_format
     if not isinstance(base, FileLocation):
         raise Conflict(f"volume {volume} is no file")
     path = base.path.absolute().with_name(f"{volume}.{snapshot}.cut.{form}")
     return base, FileLocation(path=path, format=form)
-
-
-@contextmanager
-def held_for_settling(ctx: Context, order: SnapshotOrder) -> Iterator[None]:
-    """Hold the VM of a cut that is to be ended, if a hypervisor may have a part in it.
-
-    Raises:
-        Busy: somebody living works on the VM.
-    """
-    if order.vm and needs_guest_elsewhere(ctx.site.pool(order.pool)):
-        with vm_held(ctx.site.mover().journal, VmId(order.vm)):
-            yield
-    else:
-        yield
-
-
-def end_cut(ctx: Context, order: SnapshotOrder, call: Call) -> None:
-    """End what a cut of a snapshot that is Creating left at the hypervisor; repeatable.
-
-    Raises:
-        StorageError: it cannot be asked, or an overlay is there and nobody knows the VM: the snapshot is to
-            stay Creating, so that nothing is done with the volume meanwhile.
-    """
-    pool, volume, snapshot = ctx.site.pool(order.pool), VolumeId(order.volume), SnapshotId(order.snapshot)
-    if not order.vm or not needs_guest_elsewhere(pool):
-        return
-    cause: NotFound | None = None
-    try:
-        machine = ctx.inventory.machine(VmId(order.vm))
-        if can_lead_elsewhere(pool, machine):
-            hypervisor_cut(ctx, machine, pool, volume, snapshot, call).end(call)
-            return
-    except NotFound as error:
-        cause = error
-    overlay = _overlay_of(ctx, pool, volume, snapshot, call)
-    if overlay is not None and overlay.path.exists():  # the newest data may be in it
-        text = f"{overlay.path} may hold what VM {order.vm} wrote last, and cannot be merged without it"
-        raise Unavailable(text) from cause
-
-
-def _overlay_of(
-    ctx: Context, pool: Pool, volume: VolumeId, snapshot: SnapshotId, call: Call
-) -> FileLocation | None:
-    """Return where the overlay of a cut would be; None if the volume is gone."""
-    try:
-        return _files(ctx, pool, volume, snapshot, call)[1]
-    except NotFound:
-        return None

@@ -35,7 +35,7 @@ from .snapshots_backup import Backup
 from .snapshots_claims import claimed, drop_void_claims
 from .snapshots_context import Context
 from .snapshots_create import release_all, undo_cut
-from .snapshots_hypervisor import end_cut, held_for_settling
+from .snapshots_hypervisor_end import end_cut, held_for_settling
 from .snapshots_records import Found, Records
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse
 
