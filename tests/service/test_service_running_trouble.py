@@ -121,7 +121,8 @@ def _refusing(*_: Any, **__: Any) -> None:
     raise InvalidArgument("no", outcome=Outcome.NOT_APPLIED)
 
 
-def test_a_vm_that_is_gone_takes_nothing_with_it(both: Both):
+@pytest.mark.parametrize("gone", ["disk", "overlays"])
+def test_a_vm_that_is_gone_takes_nothing_with_it(both: Both, gone: str):
     """An overlay that holds what was written last is not removed because nobody knows its VM any more."""
     vms, cloud = both
     vars(vms.driver)["merge_image"] = _refusing
@@ -129,11 +130,15 @@ def test_a_vm_that_is_gone_takes_nothing_with_it(both: Both):
         cloud.take(S1, DISK)
     vars(vms.driver).pop("merge_image")
     machine = cloud.inventory.machines[VM]
-    cloud.inventory.machines[VM] = replace(machine, volumes=())
+    if gone == "disk":
+        cloud.inventory.machines[VM] = replace(machine, volumes=())
+    else:
+        vars(vms.hypervisor)["has"] = lambda _: False
     [ended] = sync_all(cloud.ctx, call())
     assert "cannot be merged" in ended.problem
     assert overlays(vms) == ["vol-0.s-1.cut.raw"]
     cloud.inventory.machines[VM] = machine
+    vars(vms.hypervisor).pop("has", None)
     cloud.sync()
     clean(vms, cloud)
 
