@@ -8,6 +8,8 @@ delete    a file that nothing stands on
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ...transfer_objects.commands import (
     Answer,
     CreateDiskOnlyVmSnapshotAnswer,
@@ -22,14 +24,25 @@ from ...transfer_objects.commands import (
 from ...transfer_objects.ids import VmId, VolumeId, new_id
 from ...transfer_objects.objects import DataTO, SnapshotObjectTO, TemplateObjectTO, VolumeObjectTO
 from ..site import Site
-from ..spi import Call, FileLocation, HasDependents, InvalidArgument, Overlays, Unsupported, VmState
+from ..spi import (
+    Call,
+    FileLocation,
+    HasDependents,
+    InUse,
+    InvalidArgument,
+    NotFound,
+    Overlays,
+    Unsupported,
+    VmState,
+)
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
 from .guests import disk_of, hypervisor_of, refuse_encryption
-from .images import image_at, overlay_at, own_image, remove_overlay
+from .images import image_at, image_below, overlay_at, own_image, remove_overlay
 from .names import vm_id, vm_snapshot_id, volume_id
 from .storages import given, object_of, pool_of
 from .telling import told
+from .vm_tasks import vm_of
 
 
 def create_disk_only(
@@ -51,8 +64,11 @@ def create_disk_only(
         volume = volume_id(volume_to)
         disk = disk_of(hypervisor, vm, volume, call)
         own = own_image(pool_of(site, volume_to), volume, call)
-        overlays[disk.device] = overlay_at(own, volume, name)
-        sizes[str(volume)] = (overlays[disk.device], _file(disk.location))
+        overlays[disk.device] = overlay = overlay_at(own, volume, name)
+        present = _file(disk.location)
+        if present.path == overlay.path:  # asked again: what it stands on is the snapshot
+            present = image_below(overlay) or image_at(own, volume, volume_to.path)
+        sizes[str(volume)] = (overlay, present)
     quiesce = target.quiesce_vm and hypervisor.vm_state(vm, step(call)) is VmState.RUNNING
     hypervisor.run("overlay.add", lambda c: driver.add_overlays(vm, overlays, c, quiesce=quiesce), step(call))
     return CreateDiskOnlyVmSnapshotAnswer(
@@ -122,15 +138,36 @@ def delete_disk_only(command: DeleteDiskOnlyVmSnapshotCommand, site: Site, call:
 
     Raises:
         HasDependents: merge first.
+        InUse: it is the file that the VM writes to, or that the volume continues in. No file was deleted.
     """
     _refuse_firmware(uefi=bool(command.nvram_snapshot_path))
-    for snapshot in command.snapshots:
-        _, own, volume = _owner(snapshot, site, call)
-        image = image_at(own, volume, snapshot.path)
-        if image.path == own.path:
-            raise HasDependents(f"volume {volume} stands on {image.path.name}: merge instead")
+    files = [_deletable(snapshot, site, call) for snapshot in command.snapshots]
+    for own, volume, image in files:
         remove_overlay(own, volume, image)
     return Answer()
+
+
+def _deletable(snapshot: DataTO, site: Site, call: Call) -> tuple[FileLocation, VolumeId, FileLocation]:
+    """Return a snapshot's file, with the volume that it belongs to, once it is known to be nobody's data."""
+    volume_to, own, volume = _owner(snapshot, site, call)
+    image = image_at(own, volume, snapshot.path)
+    if image.path == own.path:
+        raise HasDependents(f"volume {volume} stands on {image.path.name}: merge instead")
+    if image.path in (image_at(own, volume, volume_to.path).path, _written(snapshot, volume, site, call)):
+        raise InUse(f"volume {volume} continues in {image.path.name}: it is no snapshot")
+    return own, volume, image
+
+
+def _written(snapshot: DataTO, volume: VolumeId, site: Site, call: Call) -> Path | None:
+    """Return the file that the snapshot's VM has the volume in; None: it names no VM, or that has it not."""
+    name = vm_of(snapshot)
+    if not name or not site.config.hypervisors:
+        return None
+    try:
+        disk = disk_of(hypervisor_of(site, name, call), vm_id(name), volume, call)
+    except NotFound:
+        return None
+    return disk.location.path if isinstance(disk.location, FileLocation) else None
 
 
 def merge_disk_only(command: MergeDiskOnlyVmSnapshotCommand, site: Site, call: Call) -> Answer:

@@ -31,7 +31,7 @@ from ..spi import Call, Internal, Progress, StorageError, Unavailable
 from . import copying, disk_only, disks, freezing, incremental, luns, objects, vm_snapshots
 from .names import snapshot_id, template_id, volume_id
 from .telling import failure_text
-from .vm_tasks import vm_task
+from .vm_tasks import vm_task, vms_of
 
 _log = logging.getLogger("bollard.commands")
 
@@ -166,6 +166,8 @@ def _changed(command: c.Command) -> Iterator[str]:
             yield from _keys(wanted.volume if wanted else None)
         case c.AttachCommand(disk=disk) | c.DettachCommand(disk=disk):
             yield from _keys(disk)
+        case c.DeleteDiskOnlyVmSnapshotCommand():
+            yield from (f"vm {name}" for name in vms_of(command))
         case c.FreezeThawVMCommand():
             return
         case _:

@@ -52,6 +52,12 @@ def overlay_at(own: FileLocation, volume: VolumeId, name: str) -> FileLocation:
     return FileLocation(path=own.path.with_name(whole), format="raw" if whole.endswith(".raw") else "qcow2")
 
 
+def image_below(overlay: FileLocation) -> FileLocation | None:
+    """Return what an overlay stands on; None where the file does not say so, as a raw one."""
+    below = _backing(overlay.path)
+    return None if below is None else FileLocation(path=below, format="qcow2" if _is_qcow2(below) else "raw")
+
+
 def remove_overlay(own: FileLocation, volume: VolumeId, image: FileLocation) -> None:
     """Remove an overlay that nothing stands on; one that is gone is fine.
 

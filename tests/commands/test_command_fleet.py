@@ -18,12 +18,14 @@ from bollard.drivers.hypervisor.driver import SimulatedHypervisorDriver
 from bollard.transfer_objects.commands import (
     Answer,
     CreateVMSnapshotCommand,
+    DeleteDiskOnlyVmSnapshotCommand,
     DeleteVMSnapshotCommand,
     RevertToVMSnapshotCommand,
 )
 from bollard.transfer_objects.enums import VMSnapshotType
 from bollard.transfer_objects.ids import VmId, VmSnapshotId
 from bollard.transfer_objects.objects import VMSnapshotTO
+from command_rig import RAW, snapshot, volume
 from site_rig import toml_of
 
 VM = VmId("vm-1")
@@ -110,4 +112,14 @@ def test_other_tasks_of_the_vm_wait_as_well(machine, command):
     target = VMSnapshotTO(snapshot_name="kept", snapshot_type=VMSnapshotType.DISK)
     with open_services(machine("one")) as services, services.vm_snapshots.locks.task(VM):
         answer = Dispatcher(machine("two")).execute(command(vm_name=VM, target=target))
+    assert (answer.result, answer.details) == (False, "busy (not_applied): somebody works on vm vm-1 now")
+
+
+@pytest.mark.parametrize("says", ["snapshot", "volume"])
+def test_files_of_a_vm_in_hand_are_not_deleted(machine, says):
+    """Files of a disk-only snapshot stay while another machine has the VM in hand that they belong to."""
+    of = volume("vol-1", RAW, vm_name=str(VM) if says == "volume" else None)
+    gone = snapshot(1, of, path="gone", vm_name=str(VM) if says == "snapshot" else None)
+    with open_services(machine("one")) as services, services.vm_snapshots.locks.task(VM):
+        answer = Dispatcher(machine("two")).execute(DeleteDiskOnlyVmSnapshotCommand(snapshots=(gone,)))
     assert (answer.result, answer.details) == (False, "busy (not_applied): somebody works on vm vm-1 now")

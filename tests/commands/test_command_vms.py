@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -286,3 +287,32 @@ def test_checkpoints(orders, attached, vm):
 
 def _call() -> Call:
     return Call.within(30)
+
+
+def _merged_back(orders: Orders, vm: str, of: VolumeObjectTO, base: FileLocation, overlay: str) -> None:
+    tree = MergeTree(parent=snapshot(1, of, path=base.path.name), child=snapshot(1, of, path=overlay))
+    orders.do(MergeDiskOnlyVmSnapshotCommand(vm_name=vm, merge_trees=(tree,)))
+
+
+@pytest.mark.parametrize("says", ["vm of the snapshot", "vm of the volume", "path of the volume"])
+def test_the_file_that_is_written_to_is_no_snapshot(orders, name, attached, vm, says):
+    """Deleting the overlay that a VM or a volume goes on in is refused: its bytes are nowhere else."""
+    base = _image(orders, vm, attached)
+    create = CreateDiskOnlyVmSnapshotCommand(
+        target=_target(name("vs")),
+        vm_name=vm,
+        volumes_and_new_paths=(NewVolumePath(volume=attached, path="l.raw"),),
+    )
+    made = orders.do(create).volumes[str(attached.uuid)]
+    of = {
+        "vm of the snapshot": attached,
+        "vm of the volume": replace(attached, vm_name=vm),
+        "path of the volume": replace(attached, path=made.path),
+    }[says]
+    more = {"vm_name": vm} if says == "vm of the snapshot" else {}
+    living = snapshot(1, of, path=made.path, **more)
+    assert orders.refused(DeleteDiskOnlyVmSnapshotCommand(snapshots=(living,))).startswith(
+        "in_use (not_applied)"
+    )
+    assert base.path.with_name(made.path).exists()
+    _merged_back(orders, vm, attached, base, made.path)

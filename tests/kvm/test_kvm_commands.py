@@ -19,6 +19,7 @@ from bollard.transfer_objects.commands import (
     CreateDiskOnlyVmSnapshotCommand,
     CreateObjectCommand,
     DeleteCommand,
+    DeleteDiskOnlyVmSnapshotCommand,
     DettachCommand,
     ForgetObjectCmd,
     IntroduceObjectCmd,
@@ -94,11 +95,13 @@ def test_a_life_under_a_running_vm(orders: Orders, kvm_rig: KvmRig) -> None:
     own = own_image(orders.site.pool("files"), VolumeId("vol-1"), call())
     target = VMSnapshotTO(snapshot_name="before", snapshot_type=VMSnapshotType.DISK)
     create = CreateDiskOnlyVmSnapshotCommand(target=target, vm_name=vm.name, volumes=(of,))
-    for _ in range(2):
-        answer = orders.do(create)
+    answer, repeated = orders.do(create), orders.do(create)
     assert isinstance(answer, CreateDiskOnlyVmSnapshotAnswer)
+    assert answer == repeated
     path = str((answer.volumes or {})["vol-1"].path)
     assert own.path.with_name(path).is_file()
+    living = snapshot(2, of, path=path, vm_name=vm.name)
+    assert "in_use" in orders.refused(DeleteDiskOnlyVmSnapshotCommand(snapshots=(living,)))
     tree = MergeTree(parent=snapshot(2, of, path=own.path.name), child=snapshot(2, of, path=path))
     for _ in range(2):
         orders.do(MergeDiskOnlyVmSnapshotCommand(vm_name=vm.name, merge_trees=(tree,)))
