@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from starlette.requests import ClientDisconnect
 
 from ..core.jobs import Job, Order
 from ..core.jobs.command_classes import command_class
@@ -52,7 +53,10 @@ Host = Annotated[
 
 async def _body(request: Request) -> bytes:
     """Read it here: routes run in threads, where nothing can be awaited."""
-    return await request.body()
+    try:
+        return await request.body()
+    except ClientDisconnect as error:  # nobody reads the answer; a log full of traces is for nobody, either
+        raise InvalidArgument("the request ended before its body did") from error
 
 
 @router.post(

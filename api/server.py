@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from ..core.jobs import Worker
 from ..core.spi.errors import InvalidArgument
 from .app import create_app
+from .patience import PatientProtocol
 from .services import Services
 
 _GRACE_SECONDS = 5
@@ -115,7 +116,7 @@ class ApiServer:
 def _config(app: FastAPI, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         loop="asyncio",
         lifespan="off",
