@@ -12,6 +12,7 @@ kill -9 the event that was under way is delivered again: receivers know it by it
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -36,6 +37,7 @@ class Deliverer:
     Args:
         owner: unique among all deliverers.
         lease: seconds after which another one takes over a silent one's work.
+        stop: set when nothing more is to be delivered.
         clock: seconds since 1970.
         jitter: gives a number from 0 to 1.
     """
@@ -49,6 +51,7 @@ class Deliverer:
         *,
         owner: str,
         lease: float = 120.0,
+        stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -59,6 +62,7 @@ class Deliverer:
         self._send = send
         self._owner = owner
         self._lease = lease
+        self._stop = stop or threading.Event()
         self._clock = clock
         self._jitter = jitter
 
@@ -74,15 +78,20 @@ class Deliverer:
             return False
         try:
             due = self._due()
-            for event in due:
-                self._again(event)
+            self._each(due, self._again)
             new = self._stream.read(place, limit=_AT_ONCE)
-            for event in new:
-                self._first_time(event)
+            self._each(new, self._first_time)
         except Unavailable:
-            self._rest()
+            if not self._stop.is_set():  # else it was we who hung up
+                self._rest()
             return False
         return bool(due or new)
+
+    def _each(self, events: Sequence[OutboxEvent], deliver: Callable[[OutboxEvent], None]) -> None:
+        for event in events:
+            if self._stop.is_set():
+                return
+            deliver(event)
 
     def _hold(self) -> int | None:
         """Take or renew the lease; return how far the webhook is, None if it is another's or rests.

@@ -8,6 +8,7 @@ types = "bollard.volume. bollard.snapshot."
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ...transfer_objects.secret import Secret
 from ..spi import InvalidArgument, option, parse_options
 
 _SHORTEST_SECRET = 16
+_PREFIX = "whsec_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +26,20 @@ class Webhook:
     """Where events are delivered."""
 
     url: str = option(help="https URL that takes POST", example="https://billing.example/hook")
-    secret: Secret = option(help="Signs each delivery: 16 characters or more", secret=True)
+    secret: Secret = option(
+        help="Signs each delivery: 16 bytes or more, or whsec_ and their base64", secret=True
+    )
     types: str = option(
         help="Beginnings of types that are wanted, with blanks between; none: all", default=""
     )
     private: bool = option(help="Allow http, and private and loopback addresses", default=False)
     attempts: int = option(help="Deliveries of one event before it is given up", default=12, minimum=1)
-    timeout: float = option(help="Seconds for each step of a delivery", default=10.0, minimum=0.1)
+    timeout: float = option(
+        help="Seconds for each step of a delivery; three times that for all of it",
+        default=10.0,
+        minimum=0.1,
+        maximum=30.0,  # a delivery must be over before the lease of 120 s is
+    )
 
     def wants(self, kind: str) -> bool:
         """Tell whether events of a type are delivered."""
@@ -57,8 +66,22 @@ def _parse(name: str, options: Mapping[str, Any]) -> Webhook:
         raise InvalidArgument(f"[webhooks.{name}]: the url must be https (or http with private = true)")
     if parts.username or parts.password:
         raise InvalidArgument(f"[webhooks.{name}]: no user or password in the url; deliveries are signed")
-    if len(found.secret.reveal()) < _SHORTEST_SECRET:
-        raise InvalidArgument(
-            f"[webhooks.{name}]: the secret must have {_SHORTEST_SECRET} characters or more"
-        )
+    try:
+        key = signing_key(found.secret)
+    except ValueError:
+        raise InvalidArgument(f"[webhooks.{name}]: behind {_PREFIX} the secret must be base64") from None
+    if len(key) < _SHORTEST_SECRET:
+        raise InvalidArgument(f"[webhooks.{name}]: the secret must have {_SHORTEST_SECRET} bytes or more")
     return found
+
+
+def signing_key(secret: Secret) -> bytes:
+    """Return the key that a secret means: its text, or the base64 behind `whsec_`.
+
+    Raises:
+        ValueError: that is no base64. A lenient reader skips what it does not know, and an empty key is left.
+    """
+    plain = secret.reveal()
+    if not plain.startswith(_PREFIX):
+        return plain.encode()
+    return b64decode(plain.removeprefix(_PREFIX), validate=True)

@@ -27,6 +27,7 @@ class WebhookService:
         self._catalog = catalog
         self._poll = poll
         self._stop = threading.Event()
+        self._senders = {name: Sender(webhook) for name, webhook in webhooks.items()}
         self._threads = [
             threading.Thread(target=self._serve, args=(name, webhook), name=f"webhook-{name}", daemon=True)
             for name, webhook in webhooks.items()
@@ -39,12 +40,14 @@ class WebhookService:
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
+        for sender in self._senders.values():  # a receiver that is slow to answer must not hold us up
+            sender.cut()
         for thread in self._threads:
             thread.join()
 
     def _serve(self, name: str, webhook: Webhook) -> None:
-        sender = Sender(webhook)
-        deliverer = Deliverer(self._catalog, name, webhook, sender, owner=worker_name())
+        sender = self._senders[name]
+        deliverer = Deliverer(self._catalog, name, webhook, sender, owner=worker_name(), stop=self._stop)
         try:
             while not self._stop.is_set():
                 if not self._step(name, deliverer):

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from bollard.core.catalog import publish
 from bollard.core.event_stream import Deliverer, EventStream, Webhook, WebhookService, webhooks_of
-from bollard.core.event_stream.sending import Sender, addresses_of, signature
+from bollard.core.event_stream.guarded import addresses_of
+from bollard.core.event_stream.sending import Sender, signature
 from bollard.core.event_stream.tables import PendingRow, WebhookRow
 from bollard.core.spi import Conflict, Internal, InvalidArgument, PermissionDenied, Unavailable
 from bollard.transfer_objects import Secret
@@ -259,6 +260,8 @@ def test_redirects_are_refusals(server):
         "0.0.0.0",  # noqa: S104 - refused
         "224.0.0.1",
         "100.64.0.1",
+        "64:ff9b::10.0.0.1",
+        "2002:a00:1::",
     ],
 )
 def test_private_addresses_are_refused(host):
@@ -283,6 +286,9 @@ def test_the_guard_stands_before_the_connection(server):
         {"url": "ftp://r.example/", "secret": "s" * 16, "private": True},
         {"url": "https://u:hunter2hunter2@r.example/", "secret": "s" * 16},
         {"url": "https://r.example/", "secret": "short-hunter2"},
+        {"url": "https://r.example/", "secret": "whsec_aHVudGVyMg=="},
+        {"url": "https://r.example/", "secret": "whsec_" + "!" * 32 + "hunter2"},
+        {"url": "https://r.example/", "secret": "s" * 16, "timeout": 60.0},
         {"url": "https://r.example/"},
         {"url": "https://r.example/", "secret": "s" * 16, "nope": 1},
     ],

@@ -68,8 +68,12 @@ class ApiProcess:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._process.kill()
+        self.kill_now()
         self.close()
+
+    def kill_now(self) -> None:
+        """SIGKILL; `close` is still to come, from the thread that made it."""
+        self._process.kill()
 
     def terminate(self) -> int:
         """SIGTERM; return the exit code."""
