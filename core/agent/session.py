@@ -22,7 +22,7 @@ from ...transfer_objects.cloudstack.frame import Flags, Frame
 from ..spi import Busy
 from . import control
 from .channel import Channel, ChannelClosed, Damaged
-from .desk import Desk, busy, refused
+from .desk import LARGE, Desk, busy, refused
 
 _log = logging.getLogger("bollard.agent")
 
@@ -75,7 +75,7 @@ class Session:
             return
         if Flags.REQUEST not in frame.flags:
             self._answered(frame)
-        elif (told := control.answers(frame.body)) is not None:
+        elif len(frame.body) < LARGE and (told := control.answers(frame.body)) is not None:
             await self._respond(frame, told)
         else:
             await self._begin(frame)

@@ -9,6 +9,7 @@ over: a worker that was cut off from the catalog stops by itself.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -143,7 +144,11 @@ class Worker:
     def _attempt(self, run: Run) -> Mapping[str, Any] | StorageError:
         try:
             with requested_by(run.job.request_id):
-                return self._handlers[run.job.kind](run)
+                result = self._handlers[run.job.kind](run)
+            json.dumps(
+                result
+            )  # what is none is a bug of the handler, and is told now, not when it is written
+            return result
         except StorageError as error:
             return error
         except Exception as error:  # noqa: BLE001 - the edge: one bad job must not end the worker

@@ -63,8 +63,8 @@ class StorageError(Exception):
         detail: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _writable(message)
+        super().__init__(self.message)
         self.outcome = outcome or self.default_outcome
         self.detail = detail
         self.retry_after = retry_after
@@ -77,6 +77,17 @@ class StorageError(Exception):
             "outcome": self.outcome.value,
             "retryable": self.retryable,
         }
+
+
+def _writable(text: str) -> str:
+    """Return a text that every database, wire and log takes.
+
+    The name of a file that is no UTF-8 has half surrogates in it, which nothing encodes: an agent gave no
+    answer for it at all, and a worker died of it. PostgreSQL's texts hold no NUL.
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 class InvalidArgument(StorageError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
+from bollard.core.commands.images import own_image
 from bollard.core.commands.names import archived, snapshot_id, vm_id, volume_id
 from bollard.core.spi import Call, InvalidArgument
+from bollard.transfer_objects.cloudstack import Payload
 from bollard.transfer_objects.cloudstack.ids import native_id
 from bollard.transfer_objects.commands import (
     AttachCommand,
@@ -13,6 +18,7 @@ from bollard.transfer_objects.commands import (
     CopyCommand,
     CreateObjectCommand,
     DeleteCommand,
+    DeleteDiskOnlyVmSnapshotCommand,
     DetachCommand,
     DettachCommand,
     ForgetObjectCmd,
@@ -256,3 +262,19 @@ def test_names_of_objects():
 
 def _call() -> Call:
     return Call.within(30)
+
+
+def test_a_failure_with_an_odd_file_name_is_answered(orders, name):
+    """A file in a pool whose name is no UTF-8 gets an answer that says so, and that the wire takes."""
+    of = orders.make(volume(name("vol"), FILES))
+    own = own_image(orders.site.pool("files"), volume_id(of), Call.within(60)).path
+    middle = own.with_name(f"{of.uuid}.m.qcow2")
+    odd = own.with_name(f"{of.uuid}." + os.fsdecode(b"\xff.qcow2"))
+    for below, above in ((own, middle), (middle, odd)):
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, above]
+        subprocess.run(create, check=True, timeout=60)
+    answer = orders.ask(DeleteDiskOnlyVmSnapshotCommand(snapshots=(snapshot(1, of, path=middle.name),)))
+    odd.unlink()
+    middle.unlink()
+    assert answer.details == rf"has_dependents (not_applied): {of.uuid}.\udcff.qcow2 stands on {middle.name}"
+    assert Payload.of(answer).wire()

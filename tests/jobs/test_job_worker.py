@@ -127,6 +127,25 @@ def test_a_bug_ends_the_job_and_not_the_worker(work, real_orders, caplog):
     assert "hunter2" not in str(ended[0].error)
 
 
+@pytest.mark.parametrize("ends", ["with a text that is no UTF-8", "with a result that is no JSON"])
+def test_an_end_that_cannot_be_written_is_a_failure(work, real_orders, ends):
+    """Whatever a handler returns or raises, its job ends, and its worker does the next one."""
+
+    def handler(run):
+        if "ends" not in run.job.arguments:
+            return {}
+        if "JSON" in ends:
+            return {"never": object()}
+        raise OutOfCapacity("no room for vol-1.\udcff")
+
+    work(handler, slots=1)
+    ended = _ended(real_orders, real_orders.submit(Order(kind="test", arguments={"ends": True})).id)
+    after = _ended(real_orders, real_orders.submit(Order(kind="test")).id)
+
+    assert (ended.state, after.state) == (JobState.FAILED, JobState.SUCCEEDED)
+    assert ended.error["code"] == ("internal" if "JSON" in ends else "out_of_capacity")
+
+
 def test_a_stopping_worker_gives_its_jobs_back(work, real_orders):
     """What runs when the worker stops is queued again, and the next worker does it."""
     started = threading.Event()

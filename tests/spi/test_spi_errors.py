@@ -77,3 +77,9 @@ def test_errors_cross_process_borders(cls):
 
     assert type(got) is cls
     assert (str(got), got.outcome, got.detail, got.retry_after) == ("m", Outcome.APPLIED, "d", 1.5)
+
+
+def test_a_message_can_be_written_anywhere():
+    """Half surrogates (of a file's name that is no UTF-8) and NUL are told in ASCII; other text stays."""
+    told = Internal("vol-1.\udcff, \0, Größe")
+    assert (told.message, str(told)) == (r"vol-1.\udcff, \0, Größe",) * 2
