@@ -9,6 +9,7 @@ again when it changes, so a token that was removed is refused at once.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -18,7 +19,8 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -107,8 +109,6 @@ class Tokens:
         """
         if not _NAME.fullmatch(name):
             raise InvalidArgument("a token's name has 1 to 63 letters, digits, dots, dashes and underscores")
-        if any(token.name == name for token in self.all()):
-            raise Conflict(f"there is a token {name!r}; remove it first")
         secret = secrets.token_urlsafe(32)
         now = self._clock()
         token = Token(
@@ -119,15 +119,28 @@ class Tokens:
             created=now,
             expires=now + seconds if seconds else 0.0,
         )
-        self._save([*self.all(), token])
+        with self._changing() as tokens:
+            if any(known.name == name for known in tokens):
+                raise Conflict(f"there is a token {name!r}; remove it first")
+            self._save([*tokens, token])
         return token, Secret(f"bollard_{token.id}_{secret}")
 
     def remove(self, name: str) -> None:
         """Take a token away; raises `NotFound`."""
-        kept = [token for token in self.all() if token.name != name]
-        if len(kept) == len(self.all()):
-            raise NotFound(f"there is no token {name!r}")
-        self._save(kept)
+        with self._changing() as tokens:
+            kept = [token for token in tokens if token.name != name]
+            if len(kept) == len(tokens):
+                raise NotFound(f"there is no token {name!r}")
+            self._save(kept)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Collection[Token]]:
+        """Keep others from changing the file: what one had read before brought a removed token back."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self._path.with_name(f".{self._path.name}.lock")
+        with os.fdopen(os.open(lock, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield self.all()
 
     def _load(self) -> dict[str, Token]:
         with self._lock:
@@ -153,7 +166,6 @@ class Tokens:
 
     def _save(self, tokens: Collection[Token]) -> None:
         """Replace the file in one step."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
         try:
             with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:

@@ -5,8 +5,8 @@
 
 Freezing and thawing has threads of its own: a thaw must not wait behind eight copies.
 
-A text of 4 MiB takes two seconds to read, and 200 MiB as objects: large ones are read in a thread, and only two
-such requests are in hand at a time.
+A text of 4 MiB takes two seconds to read, and 200 MiB as objects: large ones are read in a thread, and only
+two such requests are in hand at a time.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class EventStream:
 
     def last(self) -> int:
         """Return the newest position; 0 if nothing has happened."""
-        self._give_positions()
+        while self._give_positions():  # a page at a time: nobody may have looked for long
+            pass
         with self._catalog.reading() as session:
             return _last(session)
 
@@ -78,17 +79,19 @@ class EventStream:
             session.execute(delete(OutboxEvent).where(OutboxEvent.position.in_(positions)))
         return len(positions)
 
-    def _give_positions(self) -> None:
+    def _give_positions(self) -> bool:
+        """Give positions to what has none, a page at most; tell whether there may be more."""
         new = select(OutboxEvent.number).where(OutboxEvent.position.is_(None)).order_by(OutboxEvent.number)
         with self._catalog.reading() as session:
             if session.scalars(new.limit(1)).one_or_none() is None:
-                return
+                return False
         with self._catalog.transaction(scope="events") as session:
             numbers = session.scalars(new.limit(MAX_PAGE)).all()
             first = _last(session) + 1
             rows = [{"number": number, "position": first + n} for n, number in enumerate(numbers)]
             if rows:
                 session.execute(update(OutboxEvent), rows)
+        return len(numbers) == MAX_PAGE
 
 
 def position_of(event: OutboxEvent) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -133,6 +135,26 @@ def test_tokens_expire_and_are_removed_at_once(tmp_path):
     Tokens(tmp_path / "t.json").remove("long")
     with pytest.raises(Unauthenticated):
         reader.check(long.reveal())
+
+
+def test_no_change_of_tokens_is_lost(tmp_path):
+    """Tokens that are made and removed at the same moment by several programs: all are, and stay, so."""
+    path = tmp_path / "tokens.json"
+    for n in range(8):
+        Tokens(path).create(f"old-{n}", Scope.READ)
+    together = threading.Barrier(16)
+
+    def change(n: int) -> None:
+        together.wait(20)
+        if n < 8:
+            Tokens(path).remove(f"old-{n}")
+        else:
+            Tokens(path).create(f"new-{n}", Scope.READ)
+
+    with ThreadPoolExecutor(16) as threads:
+        for done in [threads.submit(change, n) for n in range(16)]:
+            done.result(20)
+    assert {token.name for token in Tokens(path).all()} == {f"new-{n}" for n in range(8, 16)}
 
 
 def test_bad_files_and_names_of_tokens(tmp_path):

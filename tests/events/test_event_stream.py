@@ -50,6 +50,15 @@ def test_what_is_undone_is_no_event(catalog):
     assert EventStream(catalog).read() == []
 
 
+def test_the_last_position_is_that_of_the_newest(catalog):
+    """However much has happened since somebody looked: "from now on" begins behind all of it."""
+    with catalog.transaction() as session:
+        for number in range(1001):
+            publish(session, "thing", f"t-{number}", "Happened", {})
+    stream = EventStream(catalog)
+    assert stream.read(stream.last()) == []
+
+
 def test_pages_and_types(catalog):
     """Pages go on where the last one ended; beginnings of types choose."""
     for number in range(5):
