@@ -168,13 +168,13 @@ def _owner_died(catalog: Catalog) -> None:
 
 @pytest.mark.slow
 def test_a_killed_sender_loses_nothing(tmp_path):
-    """Killed between a delivery and its record, again and again: each event comes, in its object's order."""
+    """Killed between a delivery and its record: each event comes, one of them again, in order."""
     catalog_url = f"sqlite:///{tmp_path}/catalog.db"
     with closing(Catalog(catalog_url)) as catalog:
-        _killed_again_and_again(catalog, catalog_url, tmp_path)
+        _killed_and_served_again(catalog, catalog_url, tmp_path)
 
 
-def _killed_again_and_again(catalog: Catalog, catalog_url: str, tmp_path: Path) -> None:
+def _killed_and_served_again(catalog: Catalog, catalog_url: str, tmp_path: Path) -> None:
     _begun(catalog, "hook")
     with Receiver() as receiver:
         hook = {"url": receiver.url, "secret": SECRET.reveal(), "private": True}
@@ -182,16 +182,14 @@ def _killed_again_and_again(catalog: Catalog, catalog_url: str, tmp_path: Path) 
         config.write_text(toml_of({"webhooks.hook": hook}))
         config.chmod(0o600)
         options = ("--no-sync", "--lease", "5")
-        for at in (2, 5):
-            server = ApiProcess(tmp_path, catalog_url, *options)
-            receiver.first = lambda count, at=at, server=server: server.kill_now() if count == at else None
-            with suppress(httpx.TransportError):  # it may be dead already
-                for _ in range(2):
-                    server.client.post("/v1/sync", params={"dry_run": True})
-            receiver.wait_for(at)
-            server.close()
-            _owner_died(catalog)
-        receiver.first = lambda _: None
+        server = ApiProcess(tmp_path, catalog_url, *options)
+        receiver.first = lambda count: server.kill_now() if count == 3 else None
+        with suppress(httpx.TransportError):  # it may be dead already
+            for _ in range(3):
+                server.client.post("/v1/sync", params={"dry_run": True})
+        receiver.wait_for(3)
+        server.close()
+        _owner_died(catalog)
         last = ApiProcess(tmp_path, catalog_url, *options)
         for job in last.client.get("/v1/jobs").json()["items"]:
             last.ended(f"/v1/jobs/{job['id']}")
