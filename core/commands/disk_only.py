@@ -30,14 +30,13 @@ from ..spi import (
     HasDependents,
     InUse,
     InvalidArgument,
-    NotFound,
     Overlays,
     Unsupported,
     VmState,
 )
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
-from .guests import disk_of, hypervisor_of, refuse_encryption
+from .guests import disk_of, held_by, hypervisor_of, refuse_encryption
 from .images import image_at, image_below, overlay_at, own_image, remove_overlay
 from .names import vm_id, vm_snapshot_id, volume_id
 from .storages import given, object_of, pool_of
@@ -160,14 +159,8 @@ def _deletable(snapshot: DataTO, site: Site, call: Call) -> tuple[FileLocation, 
 
 def _written(snapshot: DataTO, volume: VolumeId, site: Site, call: Call) -> Path | None:
     """Return the file that the snapshot's VM has the volume in; None: it names no VM, or that has it not."""
-    name = vm_of(snapshot)
-    if not name or not site.config.hypervisors:
-        return None
-    try:
-        disk = disk_of(hypervisor_of(site, name, call), vm_id(name), volume, call)
-    except NotFound:
-        return None
-    return disk.location.path if isinstance(disk.location, FileLocation) else None
+    disk = held_by(site, vm_of(snapshot), volume, call)
+    return disk.location.path if disk and isinstance(disk.location, FileLocation) else None
 
 
 def merge_disk_only(command: MergeDiskOnlyVmSnapshotCommand, site: Site, call: Call) -> Answer:

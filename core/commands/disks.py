@@ -16,10 +16,12 @@ from ...transfer_objects.commands import (
     IntroduceObjectCmd,
 )
 from ...transfer_objects.enums import VolumeType
+from ...transfer_objects.ids import VmId
 from ...transfer_objects.objects import DiskTO, VolumeObjectTO
 from ..site import Site
 from ..spi import Call, Introduced, NotFound, StorageError, Unsupported
 from ..steps import step
+from ..vm_snapshots.hypervisor import Hypervisor
 from .guests import hypervisor_of, refuse_encryption
 from .introducing import forget, introduce
 from .names import vm_id, volume_id
@@ -64,14 +66,22 @@ def detach(command: DettachCommand, site: Site, call: Call) -> DettachAnswer:
     """Detach a volume, and make the host forget it; a VM that is gone has let go of it."""
     disk = given(command.disk, "disk")
     volume, vm = _volume(disk), vm_id(command.vm_name)
-    hypervisor = hypervisor_of(site, command.vm_name, call)
+    try:
+        hypervisors = [hypervisor_of(site, command.vm_name, call)]
+    except NotFound:  # of several; whichever had it is to forget the volume, or its grant would stay for ever
+        hypervisors = [site.hypervisor(name) for name in site.config.hypervisors]
+    for hypervisor in hypervisors:
+        _detach(volume, vm, site, hypervisor, call)
+    answer = DetachAnswer if isinstance(command, DetachCommand) else DettachAnswer
+    return answer(disk=told_disk(disk))
+
+
+def _detach(volume: VolumeObjectTO, vm: VmId, site: Site, hypervisor: Hypervisor, call: Call) -> None:
     host = site.host_for(hypervisor, step(call))
     attached = Introduced(object_id=str(volume_id(volume)), host=host.id, path=volume.path or "")
     with suppress(NotFound):
         hypervisor.run("disk.detach", lambda c: hypervisor.driver.detach(vm, attached, c), step(call))
     forget(volume, site, hypervisor, call)
-    answer = DetachAnswer if isinstance(command, DetachCommand) else DettachAnswer
-    return answer(disk=told_disk(disk))
 
 
 def _volume(disk: DiskTO) -> VolumeObjectTO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...transfer_objects.ids import VmId, VolumeId
 from ..site import Site
-from ..spi import Call, InvalidArgument, NotFound, ShowsDisks, VmDisk
+from ..spi import Call, InvalidArgument, NotFound, ShowsDisks, Unsupported, VmDisk
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
 from .names import vm_id
@@ -47,6 +47,16 @@ def disks_of(hypervisor: Hypervisor, vm: VmId, call: Call) -> list[VmDisk]:
     """Return all disks of a VM."""
     shows = hypervisor.require(ShowsDisks)
     return list(hypervisor.run("vm.disks", lambda c: shows.vm_disks(vm, c), step(call)))
+
+
+def held_by(site: Site, vm_name: str | None, volume: VolumeId, call: Call) -> VmDisk | None:
+    """Return the disk that a VM has a volume as; None: none is named, has it, or can be asked."""
+    if not vm_name or not site.config.hypervisors:
+        return None
+    try:
+        return disk_of(hypervisor_of(site, vm_name, call), vm_id(vm_name), volume, call)
+    except (NotFound, Unsupported):
+        return None
 
 
 def refuse_encryption(requires: object) -> None:

@@ -13,11 +13,11 @@ from ...transfer_objects.ids import SnapshotId, VolumeId
 from ...transfer_objects.objects import DataTO, SnapshotObjectTO, TemplateObjectTO, VolumeObjectTO
 from ..pool import Pool
 from ..site import Site
-from ..spi import Call, Capability, InvalidArgument, NotFound, Unsupported, VolumeSpec
+from ..spi import Call, Capability, InUse, InvalidArgument, NotFound, Unsupported, VolumeSpec
 from ..steps import step
 from .copy_to_pool import restoring
 from .filling import Fill, copying, fill_volume, reading_snapshot
-from .guests import refuse_encryption
+from .guests import held_by, refuse_encryption
 from .names import archived, snapshot_id, template_id, volume_id
 from .snapshotting import take_snapshot
 from .storages import archive_of, given, object_of, on_primary, pool_of
@@ -44,19 +44,25 @@ def _create_volume(data: VolumeObjectTO, site: Site, call: Call) -> VolumeObject
 
 
 def delete(command: DeleteCommand, site: Site, call: Call) -> Answer:
-    """Delete an object, from its pool or its archive; what is not there is fine."""
+    """Delete an object, from its pool or its archive; what is not there is fine.
+
+    Raises:
+        InUse: a VM has the volume; where hosts mount the pool that is known of the VM alone that is named.
+    """
     data = object_of(command.data)
     if on_primary(data):
-        _delete_from_pool(data, pool_of(site, data), call)
+        _delete_from_pool(data, site, pool_of(site, data), call)
     else:
         place = archived(data)
         archive_of(site, data).delete(call, volume=place.volume, snapshot=place.snapshot)
     return Answer()
 
 
-def _delete_from_pool(data: DataTO, pool: Pool, call: Call) -> None:
+def _delete_from_pool(data: DataTO, site: Site, pool: Pool, call: Call) -> None:
     match data:
         case VolumeObjectTO():
+            if (disk := held_by(site, data.vm_name, volume_id(data), call)) is not None:
+                raise InUse(f"volume {volume_id(data)} is disk {disk.device} of VM {data.vm_name}")
             pool.volumes.delete(volume_id(data), step(call))
         case SnapshotObjectTO():
             pool.snapshots.delete(snapshot_id(data), step(call))

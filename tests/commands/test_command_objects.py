@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from bollard.core.commands.images import own_image
 from bollard.core.commands.names import archived, snapshot_id, vm_id, volume_id
+from bollard.core.config import load_config
+from bollard.core.site import Site
 from bollard.core.spi import Call, InvalidArgument
 from bollard.transfer_objects.cloudstack import Payload
 from bollard.transfer_objects.cloudstack.ids import native_id
@@ -34,7 +37,22 @@ from bollard.transfer_objects.details import Details
 from bollard.transfer_objects.enums import ImageFormat, VolumeType
 from bollard.transfer_objects.objects import DiskTO, SnapshotObjectTO
 from bollard.transfer_objects.secret import Secret
-from command_rig import ARRAY, FILES, MIB, NFS, POOLS, SIZE, cut_id, disk, noise, snapshot, template, volume
+from command_rig import (
+    ARRAY,
+    FILES,
+    MIB,
+    NFS,
+    POOLS,
+    SIZE,
+    Orders,
+    cut_id,
+    disk,
+    noise,
+    snapshot,
+    template,
+    volume,
+)
+from site_rig import toml_of
 
 pools = pytest.mark.parametrize("pool", POOLS)
 SECRET = "correct-horse-battery"
@@ -122,14 +140,33 @@ def test_attach_and_dettach(orders, name, pool):
     source = orders.make(volume(name("vol"), POOLS[pool]))
     devices = {orders.do(AttachCommand(disk=disk(source), vm_name="vm-1")).details for _ in range(2)}
     assert len(devices) == 1
-    if pool == "array":
-        assert orders.refused(DeleteCommand(data=source)).startswith("in_use (not_applied)")
+    mine = replace(source, vm_name="vm-1")
+    for known in (source, mine) if pool == "array" else (mine,):  # a file does not say who has it open
+        assert orders.refused(DeleteCommand(data=known)).startswith("in_use (not_applied)")
     assert "in_use" in orders.refused(ForgetObjectCmd(data=source))
     for command in (DettachCommand, DetachCommand):
         answer = orders.do(command(disk=disk(source), vm_name="vm-1"))
         assert type(answer).__name__ == command.__name__.replace("Command", "Answer")
     assert orders.leftovers() == []
     orders.do(DeleteCommand(data=source))
+
+
+def test_dettach_from_a_vm_that_is_gone(rig, tmp_path, monkeypatch, name):
+    """Where several hypervisors are, and none knows the VM any more, each host lets go of the volume."""
+    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
+    other = {"driver": "hypervisor-sim", "host": "h2", "options": {"url": rig.cluster.url}}
+    config = tmp_path / "bollard.toml"
+    config.write_text(rig.config.read_text() + "\n" + toml_of({"hypervisors.other": other}))
+    config.chmod(0o600)
+    with Site(load_config(config)) as site:
+        orders = Orders(site)
+        of = orders.make(volume(name("vol"), ARRAY))
+        orders.do(IntroduceObjectCmd(data=replace(of, vm_name="vm-1")))
+        assert orders.leftovers() != []
+        for _ in range(2):
+            orders.do(DettachCommand(disk=disk(of), vm_name="gone"))
+        assert orders.leftovers() == []
+        orders.do(DeleteCommand(data=of))
 
 
 def test_attach_to_nobody(orders, name):
