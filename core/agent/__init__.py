@@ -4,6 +4,7 @@ channel.py   frames on a stream: length, bounds, timeouts
 control.py   startup, ping, ready and shutdown, which are answered at once
 desk.py      executes the commands of a request, so many at a time
 session.py   one connection: what comes in, in which order, what goes out
+door.py      who comes in, of those who connect
 agent.py     connects (and connects again) or listens, and stops in order
 tls.py       both sides show a certificate of the one authority
 """

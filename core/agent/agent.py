@@ -19,6 +19,7 @@ import tenacity
 from . import control
 from .channel import Channel, ChannelClosed
 from .desk import Desk, Execute
+from .door import Door, listeners
 from .session import Session
 
 _log = logging.getLogger("bollard.agent")
@@ -57,7 +58,6 @@ class AgentOptions:
 class _State:
     sessions: set[Session] = field(default_factory=set)
     serving: set[asyncio.Task[None]] = field(default_factory=set)
-    listening: list[Address] = field(default_factory=list)
 
 
 class Agent:
@@ -101,14 +101,14 @@ class Agent:
         Raises:
             OSError: an address cannot be listened at.
         """
-        servers = [await self._listen(address, server) for address in listen]
-        self._ready(self._state.listening)
+        doors = await self._listen(listen, server)
+        self._ready([door.address for door in doors])
         tasks = [asyncio.create_task(self._keep_connected(address, client)) for address in connect]
         try:
             await self._stop.wait()
         finally:
-            for one in servers:
-                one.close()
+            for door in doors:
+                await door.close()
             await self._finish()
             for task in tasks:
                 task.cancel()
@@ -144,15 +144,16 @@ class Agent:
 
     # -- listening ------------------------------------------------------------------------------------
 
-    async def _listen(self, address: Address, context: ssl.SSLContext | None) -> asyncio.Server:
-        server = await asyncio.start_server(
-            self._accept,
-            *address,
-            ssl=context,
-            ssl_handshake_timeout=self._options.moving if context else None,
-        )
-        self._state.listening += [one.getsockname()[:2] for one in server.sockets]
-        return server
+    async def _listen(self, addresses: list[Address], context: ssl.SSLContext | None) -> list[Door]:
+        opened = []
+        try:
+            for address in addresses:
+                opened += await listeners(*address)
+        except OSError:
+            for one in opened:
+                one.close()
+            raise
+        return [Door(one, context, self._options.moving, self._accept) for one in opened]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._state.sessions) >= self._options.connections or self._stop.is_set():

@@ -6,12 +6,13 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from agent_rig import FREEZE, Doing, RunningAgent, details, order, running_agent, tls_of
 from bollard.core.agent import TlsFiles, client_context
+from bollard.core.agent.door import STRANGERS
 from bollard.core.spi import InvalidArgument
 from bollard.simulators.management import Disconnected, ManagementSimulator
 from bollard.simulators.management.frames import packed
@@ -278,3 +279,18 @@ def test_files_that_are_no_certificates(tmp_path):
     wrong.write_text("nothing")
     with pytest.raises(InvalidArgument, match="wrong"):
         client_context(TlsFiles(certificate=wrong, key=wrong, authority=wrong))
+
+
+def test_strangers_make_room_for_an_orchestrator(management, doing):
+    """However many connect and never shake hands, so many may wait, and an orchestrator comes in."""
+    with ExitStack() as stack:
+        running = stack.enter_context(running_agent(management, doing, listen=True, moving=1000.0))
+        management.hang_up()
+        strangers = [
+            stack.enter_context(socket.create_connection(running.addresses[0], timeout=30))
+            for _ in range(STRANGERS + 3)
+        ]
+        for turned_away in strangers[:3]:
+            assert turned_away.recv(1) == b""
+        management.connect(*running.addresses[0])
+        assert details(management.ask([order(1)])) == ["did 1"]
