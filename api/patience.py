@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 PATIENCE = 30.0
 """Seconds for a request, with its body, to be here: 4 MiB at 140 KiB/s."""
@@ -79,4 +79,5 @@ class PatientProtocol(H11Protocol):
 
     def waits(self) -> bool:
         """Tell whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn says it is never None
+        return cycle is None or cycle.response_complete

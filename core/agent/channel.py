@@ -95,6 +95,11 @@ class Channel:
                 self._writer.transport.abort()
                 raise ChannelClosed(f"the peer does not take what is sent: {error}") from error
 
+    async def taken(self) -> None:
+        """Wait until the peer has taken what is being sent."""
+        async with self._sending:
+            pass
+
     async def close(self) -> None:
         """Close the connection; a peer that does not answer to that is cut off."""
         self._writer.close()

@@ -24,7 +24,7 @@ from ...transfer_objects.commands import Answer, Command, FreezeThawVMCommand, U
 from ...transfer_objects.errors import DecodeError
 from ..commands.dispatcher import answer_class
 from ..commands.telling import failure_text
-from ..spi import Busy, Call, InvalidArgument
+from ..spi import Busy, Call, Internal, InvalidArgument
 
 _log = logging.getLogger("bollard.agent")
 _URGENT_THREADS = 2
@@ -125,6 +125,11 @@ def refusal(reason: str, command: str = "") -> Answer:
 def busy(error: Busy) -> bytes:
     """Return the response to a request for which there is no place."""
     return _encoded([Answer(result=False, details=failure_text(error))])
+
+
+def broken() -> bytes:
+    """Return the response to a request that a bug has ended: what it did is not known."""
+    return _encoded([Answer(result=False, details=failure_text(Internal("a bug: see the agent's log")))])
 
 
 def refused(reason: str) -> bytes:

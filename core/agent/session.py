@@ -22,7 +22,7 @@ from ...transfer_objects.cloudstack.frame import Flags, Frame
 from ..spi import Busy
 from . import control
 from .channel import Channel, ChannelClosed, Damaged
-from .desk import LARGE, Desk, busy, refused
+from .desk import LARGE, Desk, broken, busy, refused
 
 _log = logging.getLogger("bollard.agent")
 
@@ -53,6 +53,7 @@ class Session:
         """
         try:
             while True:
+                await self._channel.taken()  # who takes no answers asks no more: they would pile up here
                 await self._take(await self._channel.receive())
         finally:
             for question in self._asked.values():
@@ -99,22 +100,16 @@ class Session:
         self._seen[key] = None
         running = asyncio.create_task(self._work(frame, key))
         self._tasks.add(running)
-        running.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a request was not answered, by a bug: %s", type(error).__name__)
+        running.add_done_callback(self._tasks.discard)
 
     async def _work(self, frame: Frame, key: tuple[int, bytes]) -> None:
         try:
-            self._seen[key] = await self._answer(frame)
-        except BaseException:
-            del self._seen[key]
-            raise
+            self._seen[key] = body = await self._answer(frame)
+        except Exception as error:  # noqa: BLE001 - the edge: who gets no answer at all waits for hours
+            _log.error("request %d failed by a bug: %s", frame.sequence, type(error).__name__)
+            self._seen[key] = body = broken()
         finally:
             self._desk.leave(len(frame.body))
-        body = self._seen[key] or b""
         self._forget_old()
         await self._respond(frame, body)
 

@@ -25,6 +25,8 @@ from .names import archived, snapshot_id, vm_id, volume_id
 from .storages import archive_of, given, on_primary, pool_of
 from .telling import told
 
+_MOST_NAMED = 100
+
 
 def convert(command: ConvertSnapshotCommand, site: Site, call: Call) -> ConvertSnapshotAnswer:
     """Answer with the snapshot itself, which can be read without any other, once it was found there.
@@ -56,7 +58,8 @@ def recreate_checkpoints(command: RecreateCheckpointsCommand, site: Site, call: 
         "checkpoint.restore", lambda c: backups.restore_checkpoints(vm, wanted, c), step(call)
     )
     if lost:
-        return Answer(result=False, details=f"the bitmaps of these checkpoints are gone: {', '.join(lost)}")
+        named = ", ".join(lost[:_MOST_NAMED]) + (" …" if len(lost) > _MOST_NAMED else "")
+        return Answer(result=False, details=f"the bitmaps of these checkpoints are gone: {named}")
     return Answer()
 
 

@@ -35,8 +35,8 @@ def vms_of(command: c.Command) -> list[str]:
         case c.DeleteDiskOnlyVmSnapshotCommand():
             return sorted({name for one in command.snapshots if (name := vm_of(one))})
         case _:
-            name = command.vm_name if isinstance(command, _TASKS) else None
-            return [name] if name else []  # without one its handler says what is wrong
+            own = command.vm_name if isinstance(command, _TASKS) else None
+            return [own] if own else []  # without one its handler says what is wrong
 
 
 def vm_of(data: DataTO) -> str:

@@ -79,12 +79,18 @@ class StorageError(Exception):
         }
 
 
+_LONGEST = 8192
+"""Characters of a message; the wire takes 65,535 bytes."""
+
+
 def _writable(text: str) -> str:
     """Return a text that every database, wire and log takes.
 
     The name of a file that is no UTF-8 has half surrogates in it, which nothing encodes: an agent gave no
     answer for it at all, and a worker died of it. PostgreSQL's texts hold no NUL.
     """
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
     if text.isascii() and "\0" not in text:
         return text
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

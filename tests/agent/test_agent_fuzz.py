@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_rig import Doing, RunningAgent, order, plain_agent
+from bollard.core.spi import Call
 from bollard.simulators.management.frames import packed, unpacked
+from bollard.transfer_objects.commands import Answer, Command
 
 _SECONDS = 10.0
 
@@ -124,3 +127,32 @@ def test_a_peer_that_takes_no_answers_is_cut_off(doing):
 def _flood(connection: socket.socket, body: bytes) -> None:
     for number in range(20_000):
         connection.sendall(packed(body, flags=1, sequence=number, management=1, agent=1))
+
+
+class _Talkative(Doing):
+    """Answers with much, which no compression makes less."""
+
+    def __call__(self, command: Command, call: Call) -> Answer:
+        super().__call__(command, call)
+        return Answer(details=random.Random(command.wait).randbytes(30_000).hex())  # noqa: S311 - test data
+
+
+def test_a_peer_that_takes_no_answers_is_asked_for_no_more():
+    """A peer that asks one by one and never reads an answer is not listened to any more after some."""
+    talkative = _Talkative()
+    with (
+        plain_agent(talkative, moving=1000.0) as agent,
+        socket.socket() as deaf,
+    ):
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(_SECONDS)
+        deaf.connect(agent.addresses[0])
+        for number in range(1, _MANY):
+            deaf.sendall(_good(number))
+            if not talkative.comes_to(number, 1.0):
+                break
+    assert len(talkative.begun) < _MANY - 1
+
+
+_MANY = 400
+"""So many answers are 24 MB: more than the system keeps for a connection."""

@@ -294,3 +294,16 @@ def test_strangers_make_room_for_an_orchestrator(management, doing):
             assert turned_away.recv(1) == b""
         management.connect(*running.addresses[0])
         assert details(management.ask([order(1)])) == ["did 1"]
+
+
+def test_a_bug_is_answered_as_well(management, caplog):
+    """Whatever becomes of a request, its orchestrator is told, and the log says no more than the class."""
+
+    def raises(_command, _call):
+        raise RuntimeError("s3cr3t")
+
+    with running_agent(management, raises):
+        [told] = details(management.ask([order(1)]))
+    assert told.startswith("internal (unknown): ")
+    assert "RuntimeError" in caplog.text
+    assert "s3cr3t" not in caplog.text + told

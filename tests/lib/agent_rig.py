@@ -43,8 +43,12 @@ class Doing:
 
     def wait_for(self, count: int) -> None:
         """Wait until so many have begun."""
+        assert self.comes_to(count, 30), self.begun
+
+    def comes_to(self, count: int, seconds: float) -> bool:
+        """Tell whether so many begin in that time."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.begun) >= count, 30), self.begun
+            return self._changed.wait_for(lambda: len(self.begun) >= count, seconds)
 
     def __call__(self, command: Command, call: Call) -> Answer:
         """As `Dispatcher.execute`; a cancelled one says so."""

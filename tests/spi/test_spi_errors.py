@@ -80,6 +80,7 @@ def test_errors_cross_process_borders(cls):
 
 
 def test_a_message_can_be_written_anywhere():
-    """Half surrogates (of a file's name that is no UTF-8) and NUL are told in ASCII; other text stays."""
+    """Half surrogates (of a file's name that is no UTF-8) and NUL become ASCII; what is too long is cut."""
     told = Internal("vol-1.\udcff, \0, Größe")
+    assert len(Internal("é" * 100_000).message.encode()) < 65_536
     assert (told.message, str(told)) == (r"vol-1.\udcff, \0, Größe",) * 2
