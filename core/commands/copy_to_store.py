@@ -20,7 +20,7 @@ from ..snapshots.origin import origin_of
 from ..spi import Call, InvalidArgument, NotFound
 from ..steps import step
 from .filling import reading_snapshot, reading_volume
-from .names import TEMPLATE, Archived, archived, snapshot_id, template_id, volume_id
+from .names import TEMPLATE, VOLUME_COPY, Archived, archived, snapshot_id, template_id, volume_id
 from .storages import archive_of, on_primary, pool_of, store_of
 from .telling import told
 
@@ -78,12 +78,16 @@ def stored(manifest: Manifest) -> int:
 def volume_to_store(source: VolumeObjectTO, to: DataTO, site: Site, call: Call) -> CopyCmdAnswer:
     """Copy a volume that nobody writes to. A copy that is there already is replaced: it may be an older one.
 
+    It lies under the id of the destination: two destinations are two copies, each with the bytes of its time.
+    No path counts: what it names, which could be anybody's snapshot, would be replaced.
+
     Raises:
         InUse: a VM has it.
     """
     if not isinstance(to, VolumeObjectTO):
         raise InvalidArgument("a volume is copied as a volume")
-    pool, archive, place = pool_of(site, source), archive_of(site, to), archived(source)
+    pool, archive = pool_of(site, source), archive_of(site, to)
+    place = Archived(to.uuid or volume_id(source), VOLUME_COPY)
     with reading_volume(site, pool, volume_id(source)) as content:
         archive.delete(step(call), volume=place.volume, snapshot=place.snapshot)
         manifest = _create(archive, place, pool.throttle.source(content, call), pool.name, call)

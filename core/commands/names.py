@@ -7,7 +7,8 @@
 
     on a secondary store, whatever it is:  "archive/<volume>/<snapshot>" as path (our answers), else
 
-    snapshot    archived under its volume and itself      volume    under itself and "volume-copy"
+    snapshot    archived under its volume and itself      volume    under itself and "volume-copy";
+                                                                    a copy as the destination says
     template    under itself and "template"
 
 Nothing is random: the same command again means the same objects. CloudStack's names of snapshots are people's

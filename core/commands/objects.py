@@ -95,6 +95,7 @@ def revert(command: RevertSnapshotCommand, site: Site, call: Call) -> Answer:
             _overwrite(site, pool, target, content.size, copying(content, call), call)
     elif secondary is not None and not on_primary(secondary):
         archive, place = archive_of(site, secondary), archived(secondary)
+        _same_volume(place.snapshot, place.volume, target)
         size = archive.show(step(call), volume=place.volume, snapshot=place.snapshot).size
         _overwrite(site, pool, target, size, restoring(archive, place, call), call)
     else:
@@ -112,9 +113,13 @@ def _on_pool(
         found = pool.snapshots.get(snapshot_id(snapshot), step(call))
     except (NotFound, Unsupported):
         return None
-    if found.volume != volume:
-        raise InvalidArgument(f"snapshot {found.id} is of volume {found.volume}, not of {volume}")
+    _same_volume(found.id, found.volume, volume)
     return found.id
+
+
+def _same_volume(snapshot: SnapshotId, of: VolumeId, wanted: VolumeId) -> None:
+    if of != wanted:
+        raise InvalidArgument(f"snapshot {snapshot} is of volume {of}, not of {wanted}")
 
 
 def _overwrite(site: Site, pool: Pool, volume: VolumeId, least: int, fill: Fill, call: Call) -> None:

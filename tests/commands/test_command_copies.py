@@ -197,3 +197,30 @@ def test_input_is_checked_before_anything_is_done(orders, name):
 def _call() -> Call:
 
     return Call.within(30)
+
+
+def test_copies_of_a_volume_to_two_destinations_are_two(orders, name):
+    """A later copy under another uuid leaves the earlier one with its bytes."""
+    source = orders.make(volume(name("vol"), FILES), noise("early"))
+    early, late = volume(name("copy"), NFS), volume(name("copy"), NFS)
+    made = orders.do(CopyCommand(source=source, destination=early)).new_data
+    orders.write(source, noise("late"))
+    orders.do(CopyCommand(source=source, destination=late))
+    for copied, content in ((early, "early"), (made, "early"), (late, "late")):
+        to = volume(name("back"), FILES)
+        orders.do(CopyCommand(source=copied, destination=to))
+        assert orders.read(to) == noise(content)
+
+
+def test_a_path_does_not_say_what_a_copy_replaces(orders, name):
+    """A volume whose path, on its pool or on the store, is an archived snapshot's is not copied over that."""
+    source = orders.make(volume(name("vol"), FILES))
+    cut = orders.made(CreateObjectCommand(data=snapshot(1, source)))
+    kept = orders.do(CopyCommand(source=cut, destination=snapshot(1, source, NFS))).new_data
+    orders.write(source, noise("other"))
+    for more in ({"path": kept.path}, {}):
+        odd = volume(source.uuid, FILES, **more)
+        orders.do(CopyCommand(source=odd, destination=volume(name("copy"), NFS, path=kept.path)))
+    back = volume(name("back"), FILES)
+    orders.do(CopyCommand(source=kept, destination=back))
+    assert orders.read(back) == noise(source.uuid)

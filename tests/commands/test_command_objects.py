@@ -151,6 +151,16 @@ def test_attach_and_dettach(orders, name, pool):
     orders.do(DeleteCommand(data=source))
 
 
+def test_a_volume_is_not_reverted_to_anothers_snapshot(orders, name):
+    """A path that leads to another volume's archived snapshot is refused, and no byte is changed."""
+    one, other = orders.make(volume(name("vol"), FILES)), orders.make(volume(name("vol"), FILES))
+    cut = orders.made(CreateObjectCommand(data=snapshot(1, one)))
+    kept = orders.do(CopyCommand(source=cut, destination=snapshot(1, one, NFS))).new_data
+    wrong = replace(kept, volume=other)
+    assert orders.refused(RevertSnapshotCommand(data=wrong)).startswith("invalid_argument (not_applied)")
+    assert orders.read(other) == noise(other.uuid)
+
+
 def test_dettach_from_a_vm_that_is_gone(rig, tmp_path, monkeypatch, name):
     """Where several hypervisors are, and none knows the VM any more, each host lets go of the volume."""
     monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
