@@ -14,6 +14,8 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from .door import Door
+
 PATIENCE = 30.0
 """Seconds for a request, with its body, to be here: 4 MiB at 140 KiB/s."""
 
@@ -24,7 +26,10 @@ class PatientProtocol(H11Protocol):
     Attributes:
         patience: seconds for a whole request.
         since: the loop's time from which on there is no request.
+        door: where it came in.
     """
+
+    door: Door | None = None
 
     patience = PATIENCE
     _timer: asyncio.TimerHandle | None = None
@@ -33,6 +38,8 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait; somebody who waits in vain makes room."""
         super().connection_made(transport)
+        if self.door is not None:
+            self.door.knows(transport.get_extra_info("socket").fileno())
         self.since = self.loop.time()
         self._watch()
         self._make_room()

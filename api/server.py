@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from ..core.jobs import Worker
 from ..core.spi.errors import InvalidArgument
 from .app import create_app
+from .door import Door
 from .patience import PatientProtocol
 from .services import Services
 
@@ -38,8 +39,8 @@ class Tls:
     clients: Path | None = None
 
 
-def listen(address: str, port: int, *, plain: bool) -> socket.socket:
-    """Return a bound socket.
+def listen(address: str, port: int, *, plain: bool) -> Door:
+    """Return a socket that listens.
 
     Args:
         address: an IP address.
@@ -56,7 +57,7 @@ def listen(address: str, port: int, *, plain: bool) -> socket.socket:
     if plain and not where.is_loopback:
         raise InvalidArgument("beyond this machine the API needs TLS: give a certificate and its key")
     family = socket.AF_INET6 if where.version == 6 else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=128)
+    return Door(socket.create_server((address, port), family=family, backlog=128))
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +84,7 @@ class ApiServer:
     def __init__(
         self,
         services: Services,
-        listener: socket.socket,
+        listener: Door,
         *,
         worker: Worker | None = None,
         tls: Tls | None = None,
@@ -91,7 +92,7 @@ class ApiServer:
         self._services = services
         self._listener = listener
         self._worker = worker
-        self._server = _Server(_config(create_app(services), tls), services)
+        self._server = _Server(_config(create_app(services), tls, self._listener), services)
         if worker is not None:
             services.orders.listen(worker.wake)
 
@@ -113,10 +114,11 @@ class ApiServer:
         self._server.should_exit = True
 
 
-def _config(app: FastAPI, tls: Tls | None) -> uvicorn.Config:
+def _config(app: FastAPI, tls: Tls | None, door: Door) -> uvicorn.Config:
+    protocol = type("Protocol", (PatientProtocol,), {"door": door})
     return uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=protocol,
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bollard.api.door import STRANGERS
 from bollard.api.figures import Figures
 from bollard.api.server import ApiServer, Tls, listen
 from bollard.api.services import Services
@@ -105,3 +107,16 @@ def test_a_client_that_proves_nothing_is_refused(serve, pem, tmp_path, shows):
     }[shows]()
     with pytest.raises(httpx.TransportError):
         _status(f"https://{where}/health", context)
+
+
+def test_strangers_make_room_for_a_client(serve, pem):
+    """However many connect and never shake hands, so many may wait, and a client is answered."""
+    host, port = serve(clients=True).split(":")
+    with ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            for _ in range(STRANGERS + 3)
+        ]
+        for turned_away in strangers[:3]:
+            assert turned_away.recv(1) == b""
+        assert _status(f"https://{host}:{port}/health", _trust(pem, pem)) == 200
