@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ...transfer_objects.secret import Secret
 from ..spi import InvalidArgument, option, parse_options
@@ -61,7 +61,7 @@ def _parse(name: str, options: Mapping[str, Any]) -> Webhook:
         found = parse_options(Webhook, options)
     except InvalidArgument as error:
         raise InvalidArgument(f"[webhooks.{name}]: {error.message}") from error
-    parts = urlsplit(found.url)
+    parts = _parts(name, found.url)
     if parts.scheme not in (("https", "http") if found.private else ("https",)) or not parts.hostname:
         raise InvalidArgument(f"[webhooks.{name}]: the url must be https (or http with private = true)")
     if parts.username or parts.password:
@@ -73,6 +73,15 @@ def _parse(name: str, options: Mapping[str, Any]) -> Webhook:
     if len(key) < _SHORTEST_SECRET:
         raise InvalidArgument(f"[webhooks.{name}]: the secret must have {_SHORTEST_SECRET} bytes or more")
     return found
+
+
+def _parts(name: str, url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - looked at for its errors: a port that is none is found here, not at each delivery
+    except ValueError:
+        raise InvalidArgument(f"[webhooks.{name}]: the url is none, or its port is not") from None
+    return parts
 
 
 def signing_key(secret: Secret) -> bytes:

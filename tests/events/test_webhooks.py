@@ -289,6 +289,8 @@ def test_the_guard_stands_before_the_connection(server):
         {"url": "https://r.example/", "secret": "whsec_aHVudGVyMg=="},
         {"url": "https://r.example/", "secret": "whsec_" + "!" * 32 + "hunter2"},
         {"url": "https://r.example/", "secret": "s" * 16, "timeout": 60.0},
+        {"url": "https://r.example:99999/", "secret": "s" * 16},
+        {"url": "https://[::1/", "secret": "s" * 16},
         {"url": "https://r.example/"},
         {"url": "https://r.example/", "secret": "s" * 16, "nope": 1},
     ],

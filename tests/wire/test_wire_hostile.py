@@ -16,7 +16,7 @@ from bollard.transfer_objects.cloudstack import MAX_BYTES, Message, Payload
 from wire_values import ANYTHING, CLASSES, keyed
 
 LONG = os.environ.get("BOLLARD_LONG") == "1"
-EXAMPLES = 10_000 if LONG else 1_000 if os.environ.get("CI") else 100
+EXAMPLES = 10_000 if LONG else 300 if os.environ.get("CI") else 100
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 VOLUME = "org.apache.cloudstack.storage.to.VolumeObjectTO"
