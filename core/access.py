@@ -22,7 +22,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from ..transfer_objects.ids import HostId, SnapshotId, VolumeId, new_id
 from .dataplane import BlockSink, BlockSource, open_held_source, open_sink, open_source
@@ -79,7 +79,7 @@ class Mover:
         with self._journalled(TEMP_CLONE, pool, clone) as use:
             use.undo.callback(pool.volumes.delete, clone)
             pool.volumes.from_snapshot(snapshot, VolumeSpec(id=clone, size=size, name=f"temp of {snapshot}"))
-            yield use.undo.enter_context(open_source(self._location(pool, use, read_only=True)))
+            yield use.opened.enter_context(open_source(self._location(pool, use, read_only=True)))
 
     @contextmanager
     def sharing_snapshot(self, pool: Pool, snapshot: SnapshotId) -> Iterator[VolumeId | None]:
@@ -119,7 +119,7 @@ class Mover:
     def reading_volume(self, pool: Pool, volume: VolumeId) -> Iterator[BlockSource]:
         """Open a volume for reading; it should not be written by anybody else meanwhile."""
         with self._journalled(GRANT, pool, volume) as use:
-            yield use.undo.enter_context(open_source(self._location(pool, use, read_only=True)))
+            yield use.opened.enter_context(open_source(self._location(pool, use, read_only=True)))
 
     @contextmanager
     def writing_volume(self, pool: Pool, volume: VolumeId) -> Iterator[BlockSink]:
@@ -130,7 +130,7 @@ class Mover:
         """
         with self._journalled(GRANT, pool, volume) as use:
             self._refuse_if_used(use.entry, frozenset({HOLD}))
-            yield use.undo.enter_context(open_sink(self._location(pool, use, read_only=False)))
+            yield use.opened.enter_context(open_sink(self._location(pool, use, read_only=False)))
 
     @contextmanager
     def holding_volume(self, pool: Pool, volume: VolumeId) -> Iterator[Callable[[], BlockSource]]:
@@ -175,11 +175,17 @@ class Mover:
         """Hold a new volume that is being filled: when the body fails, the volume goes again.
 
         Half a restored volume that looks whole is worse than none.
+
+        Raises:
+            StorageError: it is whole, and that could not be noted. It goes, at once or with the next sweep,
+                which takes it for half filled; told that all went well, its owner would lose it then.
+            Conflict: others took this process for dead; what there is of the volume is theirs.
         """
         with self._journalled(FILL, pool, volume) as use:
             use.undo.callback(pool.volumes.delete, volume)
             yield Filling(mover=self, use=use)
             if use.entry.kind == FILL:
+                use.entry.complete()
                 use.undo.pop_all()
 
     def _location(self, pool: Pool, use: _Use, *, read_only: bool) -> Location:
@@ -215,10 +221,11 @@ class Mover:
 
         A failing undo does not turn a good result into an error: the entry stays, and says so.
         """
-        use = _Use(entry=self.journal.begin(kind, **self.fields(pool, volume), **more), undo=ExitStack())
+        use = _Use(entry=self.journal.begin(kind, **self.fields(pool, volume), **more))
         try:
             yield use
         finally:
+            _close(use)
             if use.astray:
                 use.entry.release()
             else:
@@ -307,11 +314,13 @@ class _Use:
     """One use of a volume: its journal entry, and how to undo it.
 
     Attributes:
+        opened: on this machine; closed in any case, also where the undo is left to others.
         astray: what the journal says of it is not known; the next sweep goes by it, not we.
     """
 
     entry: Entry
-    undo: ExitStack
+    undo: ExitStack = field(default_factory=ExitStack)
+    opened: ExitStack = field(default_factory=ExitStack)
     astray: bool = False
 
 
@@ -347,6 +356,13 @@ def _limit_again(pool: Pool, entry: Entry) -> None:
             pool.volumes.set_qos(volume, Qos(**json.loads(entry.fields["limits"])))
     except NotFound:
         return
+
+
+def _close(use: _Use) -> None:
+    try:
+        use.opened.close()
+    except (StorageError, OSError) as error:  # what was to be durable was flushed before
+        _log.warning("volume %s was not closed in order: %s", _volume(use.entry), error)
 
 
 def _stays(entry: Entry, error: Exception) -> None:

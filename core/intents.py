@@ -32,6 +32,15 @@ class Entry(ABC):
         """Remove the entry: nothing that it names exists any more. Repeatable."""
 
     @abstractmethod
+    def complete(self) -> None:
+        """Remove the entry of an act whose result is to stay: else the next sweep takes it for half done.
+
+        Raises:
+            Conflict: others have taken it for dead and ended it; what there is now is theirs.
+            StorageError: that cannot be noted; the entry stays, and the result is not to be relied on.
+        """
+
+    @abstractmethod
     def release(self) -> None:
         """Let go of the entry without removing it: a sweep may now finish it. Repeatable."""
 
@@ -55,4 +64,7 @@ class Intents(Protocol):
         """Keep everybody else from beginning or ending anything with `fields`."""
 
     def others_hold(self, entry: Any, kinds: Collection[str]) -> bool:
-        """Tell whether somebody living holds another entry of these kinds for the same object."""
+        """Tell whether somebody living holds another entry of these kinds for the same object.
+
+        True as well if others have taken this very entry: then nothing of its object is ours to undo.
+        """

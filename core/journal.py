@@ -48,6 +48,11 @@ class FileEntry(Entry):
         self.path.unlink(missing_ok=True)
         self.release()
 
+    def complete(self) -> None:
+        """See `Entry.complete`; nobody else can have it: it is locked as long as we live."""
+        with os_errors(f"cannot remove the journal's entry {self.path}"):
+            self.done()
+
     def release(self) -> None:
         """Let go of the entry without removing it: a sweep may now finish it."""
         for file in self._files:

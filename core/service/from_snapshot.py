@@ -19,6 +19,7 @@ from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..catalog.snapshots import RefState
 from ..checks import check_id, check_name
 from ..dataplane import BlockSink, copy
+from ..intents import Entry
 from ..pool import Pool
 from ..spi import (
     Call,
@@ -35,7 +36,7 @@ from ..spi import (
 from ..steps import step
 from .from_snapshot_uses import Uses
 from .hooks import Act, volume_key, volume_reservation
-from .snapshots_claims import claimed
+from .snapshots_claims import claimed, is_lost
 from .snapshots_context import Context
 from .snapshots_create import UNDO_SECONDS
 from .snapshots_records import Found
@@ -73,8 +74,8 @@ def to_volume(ctx: Context, snapshot: SnapshotId, request: VolumeRequest, call: 
     ctx.hooks.authority.check(request.account, Act.TO_VOLUME, snapshot)
     if why := ctx.inventory.why_pool_is_off(request.pool):
         raise Unavailable(f"pool {request.pool} takes no new volumes: {why}")
-    with claimed(ctx.site.mover().journal, "volume", request.id):
-        made = _Making(ctx, Uses(ctx.catalog), snapshot, request).run(call)
+    with claimed(ctx.site.mover().journal, "volume", request.id) as claim:
+        made = _Making(ctx, Uses(ctx.catalog), snapshot, request, claim).run(call)
     ctx.hooks.tell(request.account, Act.TO_VOLUME, snapshot)
     return made
 
@@ -87,6 +88,7 @@ class _Making:
     uses: Uses
     snapshot: SnapshotId
     request: VolumeRequest
+    claim: Entry
 
     def run(self, call: Call) -> Volume:
         request, pool = self.request, self.ctx.site.pool(self.request.pool)
@@ -136,10 +138,16 @@ class _Making:
             self._reserve(spec.size)
             made = make_volume(self.ctx, found, pool, spec, call)
         except StorageError:
-            remove_volume(self.ctx, self.uses, spec.id, pool, Call.within(UNDO_SECONDS))
+            if not self._is_lost():
+                remove_volume(self.ctx, self.uses, spec.id, pool, Call.within(UNDO_SECONDS))
             raise
+        if self._is_lost():
+            raise Conflict(f"volume {spec.id}: others have taken over")
         self.uses.finish_volume(made, self._use(), spec.name)
         return made
+
+    def _is_lost(self) -> bool:
+        return is_lost(self.ctx.site.mover().journal, self.claim)
 
 
 def volume_on(pool: Pool, volume: VolumeId, call: Call) -> Volume | None:

@@ -20,11 +20,12 @@ from ..archive import CreateOptions, Manifest
 from ..catalog.snapshots import RefState
 from ..checks import check_id
 from ..dataplane import BlockSource
+from ..intents import Entry
 from ..snapshots.origin import origin_of
 from ..spi import Call, Conflict, StorageError
 from .from_snapshot_uses import Uses
 from .hooks import Act, Reservation
-from .snapshots_claims import claimed
+from .snapshots_claims import claimed, is_lost
 from .snapshots_context import Context
 from .snapshots_create import UNDO_SECONDS
 from .snapshots_images import manifest_of, remove_image
@@ -54,8 +55,8 @@ def to_template(ctx: Context, snapshot: SnapshotId, request: TemplateRequest, ca
     """
     check_id("template", request.id)
     ctx.hooks.authority.check(request.account, Act.TO_TEMPLATE, snapshot)
-    with claimed(ctx.site.mover().journal, "template", request.id):
-        made = _Making(ctx, Uses(ctx.catalog), snapshot, request).run(call)
+    with claimed(ctx.site.mover().journal, "template", request.id) as claim:
+        made = _Making(ctx, Uses(ctx.catalog), snapshot, request, claim).run(call)
     ctx.hooks.tell(request.account, Act.TO_TEMPLATE, snapshot)
     return made
 
@@ -68,6 +69,7 @@ class _Making:
     uses: Uses
     snapshot: SnapshotId
     request: TemplateRequest
+    claim: Entry
 
     def run(self, call: Call) -> Manifest:
         request = self.request
@@ -111,7 +113,8 @@ class _Making:
             with reading(self.ctx, found, call) as source:
                 made = archive.create(source, call, volume=request.id, snapshot=IMAGE, options=options)
         except StorageError:
-            remove_template(self.ctx, self.uses, request.id, request.store, Call.within(UNDO_SECONDS))
+            if not is_lost(self.ctx.site.mover().journal, self.claim):
+                remove_template(self.ctx, self.uses, request.id, request.store, Call.within(UNDO_SECONDS))
             raise
         self.uses.finish(UseKind.TEMPLATE, request.id)
         return made

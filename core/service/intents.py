@@ -52,6 +52,11 @@ class CatalogEntry(Entry):
             self.journal.drop(self)
             self.ended = True
 
+    def complete(self) -> None:
+        """See `Entry.complete`."""
+        self.journal.complete(self)
+        self.ended = True
+
     def release(self) -> None:
         """See `Entry.release`; what cannot be noted ends with the lease of this process."""
         if self.ended:
@@ -163,7 +168,7 @@ class CatalogJournal:
             self._unlock(subject, holder)
 
     def others_hold(self, entry: CatalogEntry, kinds: Collection[str]) -> bool:
-        """Tell whether somebody living holds another entry of these kinds for the same object."""
+        """Tell whether somebody living has another entry of these kinds for the same object, or this one."""
         chosen = (
             select(OwnerRow)
             .join(IntentRow, IntentRow.owner == OwnerRow.id)
@@ -171,7 +176,16 @@ class CatalogJournal:
             .where(IntentRow.kind.in_(kinds))
         )
         with self._catalog.reading() as session:
+            if not self._is_ours(session, entry):
+                return True
             return any(not self.owner.is_dead(row) for row in session.scalars(chosen))
+
+    def _is_ours(self, session: Session, entry: CatalogEntry) -> bool:
+        """Tell whether an entry is in hand still: others may have ended it, and gone on."""
+        row = session.get(IntentRow, entry.id)
+        owner = session.get(OwnerRow, self.owner.id)
+        alive = owner is not None and owner.expires > self.owner.clock()
+        return alive and row is not None and (row.owner, row.epoch) == (self.owner.id, entry.epoch)
 
     def drop(self, entry: CatalogEntry) -> None:
         """Remove an entry; one that others have claimed is theirs to remove."""
@@ -179,6 +193,11 @@ class CatalogJournal:
             row = session.get(IntentRow, entry.id)
             if row is not None and (row.owner, row.epoch) == (self.owner.id, entry.epoch):
                 session.delete(row)
+
+    def complete(self, entry: CatalogEntry) -> None:
+        """Remove an entry that has to be ours still; see `Entry.complete`."""
+        with self._catalog.transaction() as session:
+            session.delete(self._ours(session, entry))
 
     def let_go(self, entry: CatalogEntry) -> None:
         """Let anybody have an entry that is ours."""

@@ -18,8 +18,8 @@ CLAIM = "service.claim"
 
 
 @contextmanager
-def claimed(journal: Intents, what: str, subject: str) -> Iterator[None]:
-    """Hold an object, such as a "snapshot" or "volume", or refuse.
+def claimed(journal: Intents, what: str, subject: str) -> Iterator[Entry]:
+    """Hold an object, such as a "snapshot" or "volume", or refuse; yields the claim, for `is_lost`.
 
     Raises:
         Busy: somebody living works on it; nothing was begun.
@@ -29,9 +29,20 @@ def claimed(journal: Intents, what: str, subject: str) -> Iterator[None]:
         with journal.deciding(entry.fields):
             if journal.others_hold(entry, {CLAIM}):
                 raise Busy(f"somebody works on {what} {subject} now")
-        yield
+        yield entry
     finally:
         _let_go(entry)
+
+
+def is_lost(journal: Intents, claim: Entry) -> bool:
+    """Tell whether others have taken the object over, since this process stood still: it is theirs to end.
+
+    Ask before something is undone. What cannot be asked now is left to them, or to a sync.
+    """
+    try:
+        return journal.others_hold(claim, {CLAIM})
+    except StorageError:
+        return True
 
 
 def _let_go(entry: Entry) -> None:

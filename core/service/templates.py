@@ -73,7 +73,7 @@ class TemplateService:
             work = self._begin_seed(template, pool)
             self._reserve(work, account, template.size)
             try:
-                self._fill(opened, template, fill, call)
+                self._fill(work, opened, template, fill, call)
             except BaseException as error:
                 self._undo(work, error)
                 raise
@@ -91,11 +91,12 @@ class TemplateService:
                 self.works.leave(work, error.message)
             raise
 
-    def _fill(self, pool: Pool, template: TemplateSpec, fill: Fill, call: Call) -> None:
+    def _fill(self, work: Work, pool: Pool, template: TemplateSpec, fill: Fill, call: Call) -> None:
         seed = pool.volumes.prepare_template(template, step(call))
         with self.mover.writing_volume(pool, VolumeId(seed.id)) as sink:
             fill(sink, call)
             sink.flush()
+        self.works.check(work)  # else half a seed would be sealed that another process has begun meanwhile
         pool.volumes.seal_template(template.id, step(call))
 
     def _undo(self, work: Work, error: BaseException) -> None:
@@ -130,10 +131,12 @@ class TemplateService:
         """Bring an act that was claimed to its end.
 
         Raises:
+            Conflict: others have ended it, and may have brought the template anew.
             StorageError: the pool does not do it; the act stays for the next sync.
         """
         template = TemplateId(work.object)
         try:
+            self.works.check(work)
             pool = self.site.pool(work.details["pool"])
             self.mover.sweep_pool(pool)  # a dead writer's access keeps a seed from being removed
             pool.volumes.evict_template(template, step(call))

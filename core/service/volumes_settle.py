@@ -57,7 +57,13 @@ def _create(steps: Steps, work: Work, call: Call) -> None:
 
 
 def undo_create(steps: Steps, work: Work, reason: str, call: Call) -> None:
-    """Remove what there is of a volume; the record says why it is in Error."""
+    """Remove what there is of a volume; the record says why it is in Error.
+
+    Raises:
+        Conflict: others have ended the act; the volume may be whole and in use, and is not touched.
+        StorageError: the pool does not remove it; the act stays.
+    """
+    steps.records.works.check(work)
     steps.pool(work).volumes.delete(VolumeId(work.object), step(call))
     steps.release(work)
 

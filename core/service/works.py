@@ -104,6 +104,15 @@ class Works:
         """
         session.delete(self._ours(session, work))
 
+    def check(self, work: Work) -> None:
+        """Ask before something is undone: of who stood still, others may have ended the act and gone on.
+
+        Raises:
+            Conflict: it is not ours any more.
+        """
+        with self.catalog.transaction() as session:
+            self._ours(session, work)
+
     def leave(self, work: Work, error: str) -> None:
         """Let a sync have an act that could not be ended now."""
         with self.catalog.transaction() as session:
