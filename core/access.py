@@ -30,6 +30,7 @@ from .intents import Entry, Intents
 from .locks import ObjectLocks
 from .pool import Pool
 from .spi import (
+    Busy,
     Call,
     Capability,
     Host,
@@ -53,6 +54,7 @@ HOLD = "hold"
 LIMITS = "limits"
 RETIRE = "retire"
 KINDS = frozenset({TEMP_CLONE, GRANT, FILL, HOLD, LIMITS, RETIRE})
+_REMOVE = frozenset({TEMP_CLONE, FILL, RETIRE})  # whose end, or whose owner's, takes the volume with it
 _NEED_ACCESS = frozenset({TEMP_CLONE, GRANT, HOLD})  # who fills a volume writes it under a grant of its own
 
 
@@ -234,6 +236,23 @@ class Mover:
     def fields(self, pool: Pool, volume: VolumeId) -> dict[str, str]:
         """Return what an entry says of its volume."""
         return {"pool": pool.info.identity, "volume": volume, "host": self.host.id}
+
+    def make_room(self, pool: Pool, volume: VolumeId) -> None:
+        """See to it that no entry takes a volume which is about to be made for its own, and removes it later.
+
+        Raises:
+            Busy: somebody living on this machine fills or removes a volume of this id.
+            StorageError: what a dead one has left under it cannot be removed now.
+        """
+        for entry in self.journal.abandoned():
+            about = (entry.fields.get("pool"), entry.fields.get("volume"))
+            if entry.kind in _REMOVE and about == (pool.info.identity, volume):
+                self.sweep_entry(pool, entry)
+            else:
+                entry.release()
+        with self._journalled(GRANT, pool, volume) as use, self.journal.deciding(use.entry.fields):
+            if self.journal.others_hold(use.entry, _REMOVE):
+                raise Busy(f"a volume {volume} is being filled or removed", retry_after=1.0)
 
     def sweep_pool(self, pool: Pool, *, dry_run: bool = False) -> list[str]:
         """Undo what dead processes of this machine left on `pool`.

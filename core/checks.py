@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..transfer_objects.ids import ID_RULE, is_valid_id
-from .spi import Host, InvalidArgument, LimitExceeded, Qos, Traits, VolumeSpec
+from .spi import Host, InvalidArgument, LimitExceeded, Qos, TemplateSpec, Traits, VolumeSpec
 
 SECTOR = 512
 MAX_NAME_BYTES = 255
@@ -63,6 +63,13 @@ def check_spec(spec: VolumeSpec, traits: Traits) -> None:
     check_name("volume.name", spec.name)
     check_size("volume.size", spec.size, traits)
     check_qos(spec.qos)
+
+
+def check_template(template: TemplateSpec, traits: Traits) -> None:
+    """Refuse a bad template specification."""
+    check_id("template.id", template.id)
+    check_name("template.name", template.name)
+    check_size("template.size", template.size, traits)
 
 
 def check_host(host: Host) -> None:

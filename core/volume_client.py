@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ..transfer_objects.ids import HostId, SnapshotId, TemplateId, VolumeId
-from .checks import check_host, check_id, check_name, check_qos, check_size, check_spec
+from .checks import check_host, check_id, check_name, check_qos, check_size, check_spec, check_template
 from .paging import all_pages
 from .spi import (
     AccessControl,
@@ -182,9 +182,7 @@ class VolumeClient:
 
     def prepare_template(self, template: TemplateSpec, call: Call | None = None) -> Volume:
         """Return the writable seed of a template; fill it, then `seal_template`."""
-        check_id("template.id", template.id)
-        check_name("template.name", template.name)
-        check_size("template.size", template.size, self._pool.traits)
+        check_template(template, self._pool.traits)
         driver = self._pool.require(TemplateCache)
         return self._pool.run(
             "template.prepare", (template.id,), lambda c: driver.prepare_template(template, c), call

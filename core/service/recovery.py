@@ -91,7 +91,7 @@ def open_services(
         )
         yield Services(
             volumes=VolumeService(
-                records=VolumeRecords(catalog=catalog, works=works), site=backends, hooks=hooks
+                records=VolumeRecords(catalog=catalog, works=works), site=backends, hooks=hooks, mover=mover
             ),
             templates=TemplateService(catalog=catalog, works=works, site=backends, mover=mover, hooks=hooks),
             vm_snapshots=manager,

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..spi import Call
+from ..spi import Call, Unsupported
 from .sync import Ended, Task
 from .works import Work, Works
+
+_STRANGE = "another version of Bollard began it, and ends it"
 
 Settle = Callable[[Work, Call], None]
 
@@ -34,5 +36,9 @@ class ActSync:
         claimed = self.works.claim(work.kind, work.object)
         if claimed is None:  # its owner, or another sync, was first
             return []
-        self.settlers[work.kind](claimed, call)
+        settle = self.settlers.get(work.kind)
+        if settle is None:
+            self.works.leave(claimed, _STRANGE)
+            raise Unsupported(f"{work.kind} {work.object}: {_STRANGE}")
+        settle(claimed, call)
         return [Ended(kind=work.kind, id=work.object, before=work.act, after="at rest")]

@@ -22,6 +22,7 @@ from ..catalog import Catalog
 from ..catalog.object_states import ObjectEvent, ObjectState
 from ..catalog.transitions import now_text
 from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
+from ..checks import check_template
 from ..dataplane import BlockSink
 from ..pool import Pool
 from ..spi import Call, Conflict, NotFound, Outcome, StorageError, TemplateSpec
@@ -66,6 +67,7 @@ class TemplateService:
         """
         with self.hooks.acting(account, Act.SEED_TEMPLATE, template.id):
             opened = self.site.pool(pool)
+            check_template(template, opened.traits)
             self.end_interrupted(template.id, call)
             found = self.find(template.id, pool)
             if found is not None and found.state is ObjectState.READY:

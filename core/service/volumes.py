@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from ...transfer_objects.ids import VolumeId
-from ..catalog.volume_states import VolumeEvent, VolumeState
+from ..access import Mover
+from ..catalog.volume_states import VOLUMES, VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
+from ..checks import check_spec
 from ..pool import Pool
 from ..spi import (
+    Busy,
     Call,
     Conflict,
     HasDependents,
@@ -32,7 +35,7 @@ from ..spi import (
 from ..steps import step
 from .hooks import Act, Hooks, volume_reservation
 from .volumes_records import KIND, NewVolume, VolumeRecords, refuse_if_used
-from .volumes_settle import settle, undo_create
+from .volumes_settle import give_up_create, settle, undo_create
 from .volumes_steps import Backends, Steps, learn
 from .works import Work
 
@@ -41,11 +44,16 @@ _UNDO = 120.0  # seconds for undoing what failed; on top of its deadline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeService:
-    """Creates, grows and deletes volumes; `VolumeAttachments` brings them to VMs and hosts."""
+    """Creates, grows and deletes volumes; `VolumeAttachments` brings them to VMs and hosts.
+
+    Attributes:
+        mover: whose journal may know of killed copies to a new volume's id; None: nobody copies here.
+    """
 
     records: VolumeRecords
     site: Backends
     hooks: Hooks = Hooks()
+    mover: Mover | None = None
 
     @property
     def steps(self) -> Steps:
@@ -59,16 +67,18 @@ class VolumeService:
 
         Raises:
             Conflict: the id has, or had, another specification, or is on the pool without a record.
+            Busy: another process is at it, or a copy to this id is under way.
             PermissionDenied: and LimitExceeded: authority and quota; nothing was asked of the pool.
             StorageError: of the pool. Nothing of it is left, and the record is in Error.
         """
         with self.hooks.acting(new.account, Act.CREATE_VOLUME, new.id):
             pool = self.site.pool(new.pool)
+            check_spec(_spec(new), pool.traits)
             self.end_interrupted(new.id, call)
             found = self.records.find(new.id)
             if found is not None and found.state is not VolumeState.ERROR:
                 return _same(found, new, pool)
-            _refuse_foreign(pool, new.id, call)
+            self._make_room(pool, new.id, call)
             work = self.records.creating(new)
             self._reserve(work, new.account, pool.traits.rounded(new.size))
             try:
@@ -77,6 +87,16 @@ class VolumeService:
                 self._undo(work, error)
                 raise
             return self.records.end(work, VolumeEvent.SUCCEEDED, lambda _, record: learn(record, made))
+
+    def _make_room(self, pool: Pool, volume: VolumeId, call: Call) -> None:
+        """Refuse an id under which the pool has something, and have the journal forget what it had.
+
+        Else undoing a failure would remove somebody's data, and a sweep that knows of a killed copy to this
+        id would remove ours.
+        """
+        if self.mover is not None:
+            self.mover.make_room(pool, volume)
+        _refuse_foreign(pool, volume, call)
 
     def _reserve(self, work: Work, account: str, size: int) -> None:
         """Count it, or end the act: no backend has heard of it."""
@@ -96,7 +116,11 @@ class VolumeService:
 
     def _undo(self, work: Work, error: StorageError) -> None:
         try:
-            undo_create(self.steps, work, error.message, Call.within(_UNDO))
+            # One with another specification is somebody else's, made since we looked.
+            if isinstance(error, Conflict) and work.details.get("plain"):
+                give_up_create(self.steps, work, error.message)
+            else:
+                undo_create(self.steps, work, error.message, Call.within(_UNDO))
         except StorageError as other:
             self.records.works.leave(work, other.message)
 
@@ -192,7 +216,7 @@ class VolumeService:
 
 
 def _make(pool: Pool, new: NewVolume, call: Call) -> Volume:
-    spec = VolumeSpec(id=new.id, size=new.size, name=new.name, qos=new.qos)
+    spec = _spec(new)
     if new.snapshot is not None:
         return pool.volumes.from_snapshot(new.snapshot, spec, step(call))
     if new.template is not None:
@@ -200,10 +224,16 @@ def _make(pool: Pool, new: NewVolume, call: Call) -> Volume:
     return pool.volumes.create(spec, step(call))
 
 
+def _spec(new: NewVolume) -> VolumeSpec:
+    return VolumeSpec(id=new.id, size=new.size, name=new.name, qos=new.qos)
+
+
 def _same(found: VolumeRecord, new: NewVolume, pool: Pool) -> VolumeRecord:
     size = pool.traits.rounded(new.size)
     asked = (new.pool, new.snapshot, new.template, new.name)
     made = (found.pool, found.parent_snapshot, found.parent_template, found.name)
+    if asked == made and found.state in VOLUMES.transient:
+        raise Busy(f"volume {new.id} is {found.state}", retry_after=1.0)
     if found.state is not VolumeState.READY or asked != made or found.size < size:
         raise Conflict(f"there is a volume {new.id} already, which is {found.state} and another one")
     return found

@@ -17,6 +17,7 @@ from ...transfer_objects.ids import VmId, VolumeId
 from ..catalog.holds import Grant, Introduction
 from ..catalog.volume_states import VolumeEvent
 from ..catalog.volumes import VolumeRecord
+from ..checks import check_host, check_id
 from ..spi import Call, Host, Introduced, InUse, Location, StorageError
 from ..steps import step
 from .hooks import Act
@@ -58,14 +59,17 @@ class VolumeAttachments:
 
         Raises:
             InUse: another VM has it.
-            StorageError: the VM has not got it, and neither has the host.
+            StorageError: the VM has not got it, and neither has the host, unless it had it before.
         """
+        check_id("vm", vm)
         with self.service.hooks.acting(account, Act.ATTACH_VOLUME, volume):
+            self._check_reach(host, hypervisor)
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
             if found.vm == vm:
                 return found
-            details = {"pool": found.pool, "hypervisor": hypervisor}
+            had = self.service.records.held(volume, host.id)
+            details = {"pool": found.pool, "hypervisor": hypervisor, "had": had}
             asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=self._managed(found))
             work = self.service.records.begin(
                 volume, "attach", VolumeEvent.ATTACH_REQUESTED, details, asked, vm=vm, host=host.id
@@ -137,6 +141,7 @@ class VolumeAttachments:
             StorageError: the host has nothing of it, unless it had it before.
         """
         with self.service.hooks.acting(account, Act.GIVE_VOLUME, volume):
+            self._check_reach(host, hypervisor)
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
             had = self.service.records.held(volume, host.id)
@@ -167,6 +172,7 @@ class VolumeAttachments:
             InUse: a VM has it.
             StorageError: it is on its way out, and a repeat or a sync goes on.
         """
+        check_host(host)
         with self.service.hooks.acting(account, Act.TAKE_VOLUME, volume):
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
@@ -176,6 +182,12 @@ class VolumeAttachments:
             details = {"pool": found.pool, "hypervisor": hypervisor}
             work = self.service.records.begin(volume, "take", None, details, host=host.id)
             self.service.settle(work, call)
+
+    def _check_reach(self, host: Host, hypervisor: str) -> None:
+        """Refuse what could neither be done nor, once it is written down, be undone."""
+        check_host(host)
+        if hypervisor:
+            self.service.site.hypervisor(hypervisor)
 
     def _managed(self, record: VolumeRecord) -> bool:
         return self.service.site.pool(record.pool).managed

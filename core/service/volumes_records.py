@@ -51,7 +51,8 @@ class NewVolume:
 
     def details(self) -> Mapping[str, Any]:
         """Return what a sync needs to know of it."""
-        return {"pool": self.pool, "size": self.size, "account": self.account}
+        plain = self.snapshot is None and self.template is None
+        return {"pool": self.pool, "size": self.size, "account": self.account, "plain": plain}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

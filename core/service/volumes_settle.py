@@ -6,7 +6,7 @@ delete      goes on ────────────────────
 resize      the pool has the size ──> record and guest get it ────────────> Ready
 it has not ─────────────> Ready, with the size that it has
 attach      the VM has the disk ────> Ready, attached
-it has not ─────────────> forgotten and revoked ──────────────> Ready
+it has not ─────────────> forgotten and revoked, unless it had it before ──> Ready
 detach      the VM has the disk, and nothing was taken from the host ─────> Ready, attached
 it has not ─────────────> forgotten and revoked ──────────────> Ready
 give        forgotten and revoked: the caller never learned where it is
@@ -23,7 +23,7 @@ from ...transfer_objects.ids import VmId, VolumeId
 from ..catalog.holds import Grant, Introduction
 from ..catalog.volume_states import VolumeEvent
 from ..catalog.volumes import VolumeRecord
-from ..spi import Call, NotFound, VolumeSpec
+from ..spi import Call, NotFound, Unsupported, VolumeSpec
 from ..steps import step
 from .volumes_records import attached, held
 from .volumes_steps import Steps, learn
@@ -36,6 +36,10 @@ def settle(steps: Steps, work: Work, call: Call) -> None:
     Raises:
         StorageError: a backend cannot be asked, or does not do it; the act stays.
     """
+    if work.act not in _SETTLE:
+        raise Unsupported(
+            f"{work.kind} {work.object}: another version of Bollard began {work.act}, and ends it"
+        )
     _SETTLE[work.act](steps, work, call)
 
 
@@ -65,6 +69,11 @@ def undo_create(steps: Steps, work: Work, reason: str, call: Call) -> None:
     """
     steps.records.works.check(work)
     steps.pool(work).volumes.delete(VolumeId(work.object), step(call))
+    give_up_create(steps, work, reason)
+
+
+def give_up_create(steps: Steps, work: Work, reason: str) -> None:
+    """End a creation of which nothing is on the pool; what is there under its id is somebody else's."""
     steps.release(work)
 
     def told(_: Session, record: VolumeRecord) -> None:
@@ -78,10 +87,13 @@ def _delete(steps: Steps, work: Work, call: Call) -> None:
 
 
 def _resize(steps: Steps, work: Work, call: Call) -> None:
+    pool = steps.pool(work)  # one that is not configured here is another matter than a volume that is lost
     try:
-        steps.adopt_size(work, call)
+        pool.volumes.get(VolumeId(work.object), step(call))
     except NotFound:
         steps.records.end(work, VolumeEvent.LOST, reason="the pool has it no more")
+        return
+    steps.adopt_size(work, call)
 
 
 def settle_attach(steps: Steps, work: Work, call: Call) -> str:
@@ -92,7 +104,7 @@ def settle_attach(steps: Steps, work: Work, call: Call) -> str:
         return device
     if work.details.get("path"):  # the VM may be about to get it, for a caller who has gone
         steps.detach(work, call)
-    work = steps.take_back(work, call)
+    work = steps.take_back(work, call, but=work.details.get("had", ()))
     steps.records.end(work, VolumeEvent.FAILED, reason="interrupted, and undone")
     return ""
 
@@ -137,7 +149,7 @@ def _take(steps: Steps, work: Work, call: Call) -> None:
 
 
 def _give(steps: Steps, work: Work, call: Call) -> None:
-    work = steps.take_back(work, call, but=work.details["had"])
+    work = steps.take_back(work, call, but=work.details.get("had", ()))
     steps.records.end(work, None)
 
 

@@ -92,7 +92,10 @@ class Steps:
         if not hypervisor.has(ResizesDisks):
             return
         driver, vm, device = hypervisor.require(ResizesDisks), VmId(work.vm), work.details["device"]
-        hypervisor.run("vm.resize_disk", lambda c: driver.resize_disk(vm, device, size, c), step(call))
+        try:
+            hypervisor.run("vm.resize_disk", lambda c: driver.resize_disk(vm, device, size, c), step(call))
+        except NotFound:  # the VM is gone, or has lost the disk: nobody is left to be told
+            return
 
     def grant(self, work: Work, host: Host, call: Call, *, read_only: bool) -> Order:
         """Give a host access; return what an introduction needs to be told."""
