@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,14 +59,11 @@ class CatalogEntry(Entry):
         self.ended = True
 
     def release(self) -> None:
-        """See `Entry.release`; what cannot be noted ends with the lease of this process."""
+        """See `Entry.release`; what cannot be noted now is noted when the lease is next renewed."""
         if self.ended:
             return
         self.ended = True
-        try:
-            self.journal.let_go(self)
-        except StorageError as error:
-            _log.warning("an intent stays in hand until this process ends: %s", error)
+        self.journal.at_last(lambda: self.journal.let_go(self))
 
 
 class CatalogJournal:
@@ -87,10 +85,27 @@ class CatalogJournal:
         self._catalog = catalog
         self.owner = Owner(catalog, directory, lease=lease, clock=clock)
         self._wait = threading.Event()
+        self._owed: deque[Callable[[], None]] = deque()
+        self.owner.after_beat = self._pay
 
     def close(self) -> None:
         """End the lease. Repeatable."""
         self.owner.close()
+
+    def at_last(self, act: Callable[[], None]) -> None:
+        """Do what lets others have something; if the catalog is away, as soon as the lease can be renewed.
+
+        Nobody may take it from a process that lives: what is not let go of would be kept until that ends.
+        """
+        try:
+            act()
+        except StorageError as error:
+            _log.warning("let go of with the next renewal of the lease: %s", error)
+            self._owed.append(act)
+
+    def _pay(self) -> None:
+        for _ in range(len(self._owed)):
+            self.at_last(self._owed.popleft())
 
     def begin(self, kind: str, **fields: str) -> CatalogEntry:
         """Make an intent durable. Nothing that it names may exist before this returns.
@@ -251,13 +266,13 @@ class CatalogJournal:
             return True
 
     def _unlock(self, subject: str, holder: str) -> None:
-        try:
+        def unlock() -> None:
             with self._catalog.transaction() as session:
                 row = session.get(IntentLockRow, subject)
                 if row is not None and row.holder == holder:
                     session.delete(row)
-        except StorageError as error:
-            _log.warning("an object stays locked until this process ends: %s", error)
+
+        self.at_last(unlock)
 
 
 def _text(fields: Mapping[str, str]) -> str:

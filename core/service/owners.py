@@ -3,7 +3,8 @@
     ── renewed in time ... ── expires ────────────── expires + grace ── dead: it is buried, and what it
        the owner may act      nobody may act                           held is anybody's
 
-A buried owner never acts again: its row is gone, and its next step is `Conflict`.
+A buried owner never acts again: its row is gone, and its next step is `Conflict`. Its process may live on
+under a new id, which has nothing in hand.
 
 A process on the same machine need not wait for that: the owner locks a file for as long as it lives, and
 the kernel gives the lock back when it dies. Clocks of different machines may differ by less than the grace.
@@ -67,17 +68,15 @@ class Owner:
         lease: Lease = Lease(),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.id = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}, process {os.getpid()}"
         self.clock = clock
         self._catalog, self._lease, self._directory = catalog, lease, directory
         self._stop = threading.Event()
-        self._file = _lock_new(directory, self._path(self.id))
-        try:
-            self._register()
-        except BaseException:
-            self._let_go()
-            raise
+        self._in_hand: dict[tuple[str, str], object] = {}
+        self._taking = threading.Lock()
+        self._former: list[IO[bytes]] = []
+        self.after_beat: Callable[[], None] = lambda: None
+        self._file, self.id = self._new_life()
         self._thread = threading.Thread(target=self._run, name="bollard-lease", daemon=True)
         if lease.beat:
             self._thread.start()
@@ -107,6 +106,42 @@ class Owner:
         """
         with self._catalog.transaction() as session:
             self.check(session).expires = self.clock() + self._lease.term
+        self.after_beat()
+
+    def begin_anew(self) -> None:
+        """Live on under another id, after a lease that ran out: what was in hand is and stays the others'.
+
+        A server that a paused machine or a jump of the clock has made stand still could else begin nothing
+        any more until somebody starts it again.
+        """
+        former, self._file, self.id = self._file, *self._new_life()
+        self._former.append(former)  # locked on: whether it may be buried, its lease tells, not we
+
+    def _new_life(self) -> tuple[IO[bytes], str]:
+        new = uuid.uuid4().hex
+        file = _lock_new(self._directory, self._path(new))
+        try:
+            self._register(new)
+        except BaseException:
+            self._path(new).unlink(missing_ok=True)
+            file.close()
+            raise
+        return file, new
+
+    def take_up(self, act: tuple[str, str], token: object) -> None:
+        """Note that a thread has an act in hand: kind and id of its object."""
+        with self._taking:
+            self._in_hand[act] = token
+
+    def put_down(self, token: object) -> None:
+        """Note that a thread has nothing in hand any more."""
+        with self._taking:
+            self._in_hand = {act: other for act, other in self._in_hand.items() if other is not token}
+
+    def has(self, act: tuple[str, str]) -> bool:
+        """Tell whether a thread of this process has an act in hand."""
+        with self._taking:
+            return act in self._in_hand
 
     def check(self, session: Session) -> OwnerRow:
         """Return our row if we may act.
@@ -157,9 +192,9 @@ class Owner:
             if path.stem not in living and _is_unlocked(path):
                 path.unlink(missing_ok=True)
 
-    def _register(self) -> None:
+    def _register(self, new: str) -> None:
         with self._catalog.transaction() as session:
-            row = OwnerRow(id=self.id, name=self.name, expires=self.clock() + self._lease.term)
+            row = OwnerRow(id=new, name=self.name, expires=self.clock() + self._lease.term)
             session.add(row)
 
     def _run(self) -> None:
@@ -168,16 +203,23 @@ class Owner:
                 self.beat()
             except Conflict as error:
                 _log.error("%s", error.message)
-                return
+                self._begin_anew()
             except StorageError as error:  # the lease is longer than many beats
                 _log.warning("the lease was not renewed this time: %s", error)
+
+    def _begin_anew(self) -> None:
+        try:
+            self.begin_anew()
+        except StorageError as error:
+            _log.warning("no new lease was had this time: %s", error)
 
     def _path(self, owner: str) -> Path:
         return self._directory / f"{owner}.owner"
 
     def _let_go(self) -> None:
-        self._path(self.id).unlink(missing_ok=True)
-        self._file.close()
+        for file in (self._file, *self._former):
+            Path(file.name).with_suffix(".owner").unlink(missing_ok=True)  # it was opened as a draft
+            file.close()
 
 
 def _lock_new(directory: Path, path: Path) -> IO[bytes]:

@@ -51,6 +51,7 @@ def _let_go(entry: Entry) -> None:
         entry.done()
     except StorageError as error:
         _log.warning("a claim stays until a sync: %s", error)
+        entry.release()
 
 
 def drop_void_claims(journal: Intents, subjects: Collection[tuple[str, str]] | None = None) -> None:

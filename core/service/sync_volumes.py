@@ -33,6 +33,10 @@ class ActSync:
             after = page[-1]
 
     def _end(self, work: Work, call: Call) -> Sequence[Ended]:
+        with self.works.at_work():
+            return self._settle(work, call)
+
+    def _settle(self, work: Work, call: Call) -> Sequence[Ended]:
         claimed = self.works.claim(work.kind, work.object)
         if claimed is None:  # its owner, or another sync, was first
             return []

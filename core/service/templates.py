@@ -65,7 +65,7 @@ class TemplateService:
             Conflict: there is a template of this id with another size.
             StorageError: the pool has nothing of it.
         """
-        with self.hooks.acting(account, Act.SEED_TEMPLATE, template.id):
+        with self.works.at_work(), self.hooks.acting(account, Act.SEED_TEMPLATE, template.id):
             opened = self.site.pool(pool)
             check_template(template, opened.traits)
             self.end_interrupted(template.id, call)
@@ -113,7 +113,7 @@ class TemplateService:
         Raises:
             HasDependents: volumes still need it; it is on its way out, and a repeat or a sync goes on.
         """
-        with self.hooks.acting(account, Act.EVICT_TEMPLATE, template):
+        with self.works.at_work(), self.hooks.acting(account, Act.EVICT_TEMPLATE, template):
             self.end_interrupted(template, call)
             found = self.find(template, pool)
             if found is None or found.state in _GONE:

@@ -10,6 +10,8 @@ before anything else is begun with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -60,6 +62,12 @@ class VolumeService:
         """Return what its operations consist of."""
         return Steps(records=self.records, site=self.site, hooks=self.hooks)
 
+    @contextmanager
+    def acting(self, account: str, act: Act, volume: VolumeId) -> Iterator[None]:
+        """Ask and tell the hooks; what is begun in the block is in nobody's hands after it."""
+        with self.records.works.at_work(), self.hooks.acting(account, act, volume):
+            yield
+
     # -- create ---------------------------------------------------------------------------------------
 
     def create(self, new: NewVolume, call: Call) -> VolumeRecord:
@@ -71,7 +79,7 @@ class VolumeService:
             PermissionDenied: and LimitExceeded: authority and quota; nothing was asked of the pool.
             StorageError: of the pool. Nothing of it is left, and the record is in Error.
         """
-        with self.hooks.acting(new.account, Act.CREATE_VOLUME, new.id):
+        with self.acting(new.account, Act.CREATE_VOLUME, new.id):
             pool = self.site.pool(new.pool)
             check_spec(_spec(new), pool.traits)
             self.end_interrupted(new.id, call)
@@ -134,7 +142,7 @@ class VolumeService:
             HasDependents: its snapshots must go first.
             StorageError: of the pool; the volume is on its way out, and a repeat or a sync goes on.
         """
-        with self.hooks.acting(account, Act.DELETE_VOLUME, volume):
+        with self.acting(account, Act.DELETE_VOLUME, volume):
             self.end_interrupted(volume, call)
             found = self.records.find(volume)
             if found is None or found.state is VolumeState.EXPUNGED:
@@ -159,7 +167,7 @@ class VolumeService:
             LimitExceeded: the quota; nothing was asked of the pool.
             StorageError: its record has the size that the pool gave it.
         """
-        with self.hooks.acting(account, Act.RESIZE_VOLUME, volume):
+        with self.acting(account, Act.RESIZE_VOLUME, volume):
             self.end_interrupted(volume, call)
             found = self.records.get(volume)
             wanted = max(found.size, self.site.pool(found.pool).traits.rounded(size))

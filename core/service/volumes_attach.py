@@ -62,7 +62,7 @@ class VolumeAttachments:
             StorageError: the VM has not got it, and neither has the host, unless it had it before.
         """
         check_id("vm", vm)
-        with self.service.hooks.acting(account, Act.ATTACH_VOLUME, volume):
+        with self.service.acting(account, Act.ATTACH_VOLUME, volume):
             self._check_reach(host, hypervisor)
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
@@ -102,7 +102,7 @@ class VolumeAttachments:
         Raises:
             StorageError: the VM has it still, or it is on its way out and a repeat or a sync goes on.
         """
-        with self.service.hooks.acting(account, Act.DETACH_VOLUME, volume):
+        with self.service.acting(account, Act.DETACH_VOLUME, volume):
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
             if found.vm is None:
@@ -140,7 +140,7 @@ class VolumeAttachments:
         Raises:
             StorageError: the host has nothing of it, unless it had it before.
         """
-        with self.service.hooks.acting(account, Act.GIVE_VOLUME, volume):
+        with self.service.acting(account, Act.GIVE_VOLUME, volume):
             self._check_reach(host, hypervisor)
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
@@ -173,7 +173,7 @@ class VolumeAttachments:
             StorageError: it is on its way out, and a repeat or a sync goes on.
         """
         check_host(host)
-        with self.service.hooks.acting(account, Act.TAKE_VOLUME, volume):
+        with self.service.acting(account, Act.TAKE_VOLUME, volume):
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
             if found.vm is not None:

@@ -7,7 +7,10 @@ begin ── in one transaction with the transition ──> act on the backends 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +19,10 @@ from sqlalchemy.orm import Session
 
 from ..catalog import Catalog
 from ..catalog.works import WorkRow
-from ..spi import Busy, Conflict
+from ..spi import Busy, Conflict, StorageError
 from .owners import Owner
+
+_log = logging.getLogger("bollard.service")
 
 _PAGE = 100
 
@@ -46,6 +51,33 @@ class Works:
     def __init__(self, catalog: Catalog, owner: Owner) -> None:
         self.catalog = catalog
         self.owner = owner
+        self._mine = threading.local()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Hold what this thread begins or claims in the block, and nothing after it, however it ends.
+
+        An act whose end could not be written, as the catalog was away, would else look like one in the hands
+        of a living process until that ends, and nobody might end it.
+        """
+        outer = getattr(self._mine, "token", None)
+        self._mine.token = token = outer or object()
+        try:
+            yield
+        finally:
+            self._mine.token = outer
+            if outer is None:
+                self.owner.put_down(token)
+
+    def _take_up(self, kind: str, object_id: str) -> None:
+        self.owner.take_up((kind, object_id), getattr(self._mine, "token", None))
+
+    def _lives(self, session: Session, row: WorkRow) -> bool:
+        if row.owner is None:
+            return False
+        if row.owner == self.owner.id:
+            return self.owner.has((row.kind, row.object))
+        return self.owner.lives(session, row.owner)
 
     def begin(
         self,
@@ -68,7 +100,7 @@ class Works:
         self.owner.check(session)
         row = session.get(WorkRow, (kind, object_id))
         if row is not None:
-            if row.owner is not None and self.owner.lives(session, row.owner):
+            if self._lives(session, row):
                 raise Busy(f"{kind} {object_id}: {row.act} is under way", retry_after=1.0)
             raise Interrupted(f"{kind} {object_id}: {row.act} was interrupted; bollard sync ends it")
         row = WorkRow(
@@ -84,6 +116,7 @@ class Works:
             error="",
         )
         session.add(row)
+        self._take_up(kind, object_id)
         return _value(row)
 
     def note(self, session: Session, work: Work, **details: Any) -> Work:
@@ -114,20 +147,24 @@ class Works:
             self._ours(session, work)
 
     def leave(self, work: Work, error: str) -> None:
-        """Let a sync have an act that could not be ended now."""
-        with self.catalog.transaction() as session:
-            row = session.get(WorkRow, (work.kind, work.object))
-            if row is not None and (row.owner, row.epoch) == (self.owner.id, work.epoch):
-                row.owner, row.error = None, error[:1000]
+        """Let a sync have an act that could not be ended now; never raises: the first error is to be told."""
+        try:
+            with self.catalog.transaction() as session:
+                row = session.get(WorkRow, (work.kind, work.object))
+                if row is not None and (row.owner, row.epoch) == (self.owner.id, work.epoch):
+                    row.owner, row.error = None, error[:1000]
+        except StorageError as other:
+            _log.warning("why %s of %s %s waits is not noted: %s", work.act, work.kind, work.object, other)
 
     def claim(self, kind: str, object_id: str) -> Work | None:
         """Take what was left of an act on an object in hand; None: there is none, or its owner lives."""
         with self.catalog.transaction() as session:
             self.owner.check(session)
             row = session.get(WorkRow, (kind, object_id))
-            if row is None or (row.owner is not None and self.owner.lives(session, row.owner)):
+            if row is None or self._lives(session, row):
                 return None
             row.owner, row.epoch = self.owner.id, row.epoch + 1
+            self._take_up(kind, object_id)
             return _value(row)
 
     def left(self, after: Work | None = None, *, vm: str = "", host: str = "") -> Sequence[Work]:
@@ -147,6 +184,10 @@ class Works:
             chosen = chosen.where(WorkRow.host == host)
         with self.catalog.transaction() as session:
             self.owner.bury_the_dead(session)
+            for row in session.scalars(select(WorkRow).where(WorkRow.owner == self.owner.id)):
+                if not self._lives(session, row):
+                    row.owner = None
+            session.flush()
             free = chosen.where(WorkRow.owner.is_(None)).limit(_PAGE)
             return [_value(row) for row in session.scalars(free)]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import select
@@ -20,7 +21,8 @@ from bollard.core.catalog import Catalog
 from bollard.core.catalog.intents import IntentLockRow, IntentRow, OwnerRow
 from bollard.core.service.intents import CatalogEntry, CatalogJournal
 from bollard.core.service.owners import Lease
-from bollard.core.spi import Conflict
+from bollard.core.service.snapshots_claims import claimed
+from bollard.core.spi import Busy, Conflict, Unavailable
 
 FIELDS = {"pool": "p-1", "volume": "v-1", "host": "mover"}
 OTHER = {"pool": "p-1", "volume": "v-2", "host": "mover"}
@@ -266,6 +268,55 @@ def test_a_dead_ones_decision_is_taken_over(machine, clock, catalog):
     thread.join()
     stuck.__exit__(None, None, None)
     assert left(catalog)[2] == 0
+
+
+def test_what_could_not_be_let_go_of_is_with_the_next_beat(machine, catalog, monkeypatch):
+    """The catalog was away when a claim ended: its owner lives on, and the object is not busy for as long."""
+    a, b = machine("one"), machine("two")
+    with monkeypatch.context() as patch, claimed(a, "vm", "vm-1"):
+
+        def away(**_: object) -> NoReturn:
+            raise Unavailable("the database restarts")
+
+        patch.setattr(catalog, "transaction", away)
+    with pytest.raises(Busy), claimed(b, "vm", "vm-1"):
+        pass
+    a.owner.beat()
+    with claimed(b, "vm", "vm-1"):
+        pass
+    assert left(catalog)[2] == 0
+
+
+def test_a_process_that_stood_still_goes_on_under_another_name(machine, clock, catalog):
+    """Its lease ran out: what it had is the others', and what it begins now is its own."""
+    a, b = machine("one"), machine("two")
+    old = a.begin("grant", **FIELDS)
+    clock.go_on(600, b)
+    with pytest.raises(Conflict):
+        a.begin("grant", **OTHER)
+    a.owner.begin_anew()
+    new = a.begin("grant", **OTHER)
+    assert a.others_hold(old, set())
+    [entry] = b.abandoned()
+    assert (entry.fields, b.others_hold(entry, {"grant"})) == (FIELDS, False)
+    entry.done()
+    old.done()
+    clock.go_on(30, a, b)
+    assert list(b.abandoned()) == []
+    new.done()
+    assert left(catalog)[0] == 0
+
+
+def test_a_lease_that_ran_out_is_begun_anew_by_itself(catalog, tmp_path, clock):
+    """After a jump of the clock a server serves again, within a beat."""
+    journal = CatalogJournal(catalog, tmp_path / "one", lease=Lease(term=60, beat=0.01), clock=clock)
+    with closing(journal):
+        first = journal.owner.id
+        clock.now += 3600
+        while journal.owner.id == first:
+            threading.Event().wait(0.005)
+        journal.begin("grant", **FIELDS).done()
+    assert not list((tmp_path / "one").iterdir())
 
 
 def test_the_heart_beats_by_itself(catalog, tmp_path, clock):

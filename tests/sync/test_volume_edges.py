@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import NoReturn
 
 import pytest
 
 from bollard.core.access import FILL, Mover
 from bollard.core.catalog.works import WorkRow
 from bollard.core.journal import Journal
+from bollard.core.service.hooks import Hooks, NoQuota, Reservation
 from bollard.core.service.sync import Sync
 from bollard.core.service.sync_volumes import ActSync
 from bollard.core.service.templates import TemplateService
 from bollard.core.service.volumes_records import NewVolume
-from bollard.core.spi import Busy, Conflict, Host, InvalidArgument, NotFound, TemplateSpec, VolumeSpec
+from bollard.core.spi import (
+    Busy,
+    Conflict,
+    Host,
+    InvalidArgument,
+    NotFound,
+    StorageError,
+    TemplateSpec,
+    Unavailable,
+    VolumeSpec,
+)
 from bollard.transfer_objects.ids import HostId, TemplateId, VmId, VolumeId
 from volume_site import H1, VM, Process, Site, call
 
@@ -243,3 +256,69 @@ def test_who_asks_for_a_volume_that_is_being_made_is_told_to_wait(site, process,
     monkeypatch.setattr(process.pool.driver, "create_volume", meanwhile)
     assert process.volumes.create(NEW, call()).state == "Ready"
     assert refused == [True]
+
+
+# -- what is in nobody's hands -------------------------------------------------------------------------
+
+
+def test_an_act_whose_end_could_not_be_written_is_ended_by_the_repeat(site, process, monkeypatch):
+    """The catalog was away for a moment: the process lives on, and its volume is not busy for as long."""
+    create, transaction = process.pool.driver.create_volume, process.catalog.transaction
+    with monkeypatch.context() as patch:
+
+        def away(**_: object) -> NoReturn:
+            raise Unavailable("the database restarts")
+
+        def made(*args: object) -> object:
+            patch.setattr(process.catalog, "transaction", away)
+            return create(*args)
+
+        patch.setattr(process.pool.driver, "create_volume", made)
+        with pytest.raises(Unavailable):
+            process.volumes.create(NEW, call())
+    assert process.catalog.transaction == transaction
+    assert process.volumes.create(NEW, call()).state == "Ready"
+    assert site.told(process) == site.truth()
+
+
+def test_an_act_that_a_bug_has_ended_is_found_by_a_sync_of_the_same_process(site, process):
+    """A hook of the orchestrator has a bug: the server need not be restarted to get at the volume."""
+
+    class Broken(NoQuota):
+        """A quota with a bug."""
+
+        def reserve(self, reservation: Reservation) -> None:
+            """Fail."""
+            del reservation
+            raise RuntimeError("a bug")
+
+    broken = replace(process.volumes, hooks=Hooks(quota=Broken()))
+    with pytest.raises(RuntimeError):
+        broken.create(NEW, call())
+    assert sync(process) == []
+    assert process.volumes.records.get(V1).state == "Error"
+    assert at_rest(process)
+
+
+def test_an_act_in_hand_is_left_alone_by_other_threads_of_its_process(site, process, monkeypatch):
+    """A sync beside it finds nothing; the same process's other orders are told to wait."""
+    process.volumes.create(NEW, call())
+    grow, said = process.pool.driver.resize_volume, []  # type: ignore[attr-defined]  # an array can
+
+    def meanwhile(*args: object) -> object:
+        with ThreadPoolExecutor(1) as threads:
+            said.append(threads.submit(sync, process).result())
+            said.append(type(threads.submit(_error_of_delete, process).result()))
+        return grow(*args)
+
+    monkeypatch.setattr(process.pool.driver, "resize_volume", meanwhile)
+    assert process.volumes.resize(V1, 16 * MIB, call()).size == 16 * MIB
+    assert said == [[], Busy]
+
+
+def _error_of_delete(process: Process) -> BaseException | None:
+    try:
+        process.volumes.delete(V1, call())
+    except StorageError as error:
+        return error
+    return None
