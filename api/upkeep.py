@@ -14,6 +14,8 @@ from ..core.service.leftovers import Run as Manner
 from ..core.service.recovery import open_services
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
+from ..core.service.sweep_hosts import HostPlace
+from ..core.service.sweep_state import StatePlace
 from ..core.service.sync import SyncReport
 from ..core.site import Site, pool_of, store_of
 
@@ -40,7 +42,7 @@ class SyncHandler:
 
 
 class SweepHandler:
-    """Sweeps the pools and stores of a site's configuration, opened for the sweep alone."""
+    """Sweeps pools, stores and hosts of a site's configuration, opened for the sweep alone."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -51,6 +53,8 @@ class SweepHandler:
         sweep = Sweep(
             pools={name: partial(pool_of, backend) for name, backend in config.pools.items()},
             stores={name: partial(store_of, backend) for name, backend in config.stores.items()},
+            hosts={name: partial(HostPlace.of, self._site, name) for name in config.hypervisors},
+            places=[StatePlace(directory=state_directory())],
             mover=self._site.mover(),
             seen=Seen(state_directory() / "swept"),
         )

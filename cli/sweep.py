@@ -8,13 +8,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ..core.hypervisors import open_hypervisor
 from ..core.mover import state_directory
 from ..core.service.leftovers import End, Report, Run, Swept
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
 from ..core.service.sweep_hosts import HostPlace
-from ..core.site import Site
+from ..core.service.sweep_state import StatePlace
 from . import context
 from .context import JsonFlag
 from .jobs import job
@@ -43,7 +42,8 @@ def sweep(
         work = Sweep(
             pools=_openers(partial(context.pool, ctx), configured.pools),
             stores=_openers(partial(context.store, ctx), configured.stores),
-            hosts=_openers(partial(_hosts, site), configured.hypervisors),
+            hosts=_openers(partial(HostPlace.of, site), configured.hypervisors),
+            places=[StatePlace(directory=state_directory())],
             mover=context.mover(ctx),
             seen=Seen(state_directory() / "swept"),
         )
@@ -53,12 +53,6 @@ def sweep(
     else:
         _tell(found)
     raise typer.Exit(_code(found))
-
-
-def _hosts(site: Site, name: str) -> HostPlace:
-    backend = site.config.hypervisor(name)
-    opened = open_hypervisor(backend.name, backend.driver, backend.options)
-    return HostPlace(hypervisor=opened, catalog=site.catalog())
 
 
 def _openers(open_one: Callable[[str], T], names: Any) -> dict[str, Callable[[], T]]:

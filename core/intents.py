@@ -57,6 +57,9 @@ class Intents(Protocol):
     def abandoned(self) -> Iterator[Entry]:
         """Yield the entries whose owners are dead, oldest first; each is ours until it is released."""
 
+    def named(self, field: str, **like: str) -> set[str]:
+        """Return what `field` is in the entries, of the living and the dead, whose other fields are these."""
+
     def claim(self, entry: Any) -> Entry | None:
         """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
 

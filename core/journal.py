@@ -111,6 +111,11 @@ class Journal:
             if entry is not None:
                 yield entry
 
+    def named(self, field: str, **like: str) -> set[str]:
+        """See `Intents.named`."""
+        every = (_content(path).get("fields", {}) for path in self._directory.glob(f"*{_SUFFIX}"))
+        return {str(one[field]) for one in every if field in one and like.items() <= one.items()}
+
     def claim(self, entry: FileEntry) -> FileEntry | None:
         """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
         return _claim(entry.path)

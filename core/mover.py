@@ -19,6 +19,9 @@ from ..transfer_objects.ids import HostId
 from ..transfer_objects.secret import Secret
 from .spi import Host, Internal
 
+DRAFT = ".mover-"
+"""How the name of an identity begins until it is whole."""
+
 
 def state_directory() -> Path:
     """Return where this user's durable state lives: $BOLLARD_STATE, else the platform's place."""
@@ -51,7 +54,7 @@ def _create(path: Path) -> None:
     name = f"mover-{uuid.uuid4().hex[:12]}"
     # CHAP wants 12 to 16 bytes (RFC 7143 12.1.3 asks for 96 bits at least); many arrays stop at 16.
     identity = {"id": name, "iqn": f"iqn.2026-11.bollard:{name}", "chap_secret": secrets.token_hex(8)}
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mover-")  # mkstemp makes it 0600
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=DRAFT)  # mkstemp makes it 0600
     with os.fdopen(fd, "w") as file:
         json.dump(identity, file)
         file.flush()

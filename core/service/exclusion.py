@@ -3,13 +3,21 @@
     of a snapshot                     meanwhile its volume is not
     Creating     it is cut            worked on at all
     reverting    the volume is        worked on at all
-    BackingUp    it is archived       deleted, resized, attached; it may leave its VM and its hosts
+    BackingUp    it is archived       deleted; where the pool is not managed, resized or attached neither
+
+An archive of a managed pool takes hours and does not touch the volume: it reads the snapshot itself or a
+clone of it, a LUN of its own with its own size and grants. So volumes go to VMs and grow meanwhile. Deleting
+one is another matter: there are arrays whose snapshots go with their volume. Where nothing is managed, what
+is read may be in the volume's very file, which a VM locks, and a resize rewrites.
 
 Both stand in the catalog before any backend hears of them, so each side looks for the other in the very
 transaction that writes its own down: whoever comes second is refused, on whatever machine, dead or alive.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,11 +29,20 @@ from ..spi import Busy
 from .snapshots_tables import SnapshotUse, UseKind
 
 ARCHIVE_EXCLUDES = frozenset({"delete", "resize", "attach"})
+ARCHIVE_EXCLUDES_MANAGED = frozenset({"delete"})
 _DOING = {SnapshotState.CREATING: "made", SnapshotState.BACKING_UP: "archived"}
 
 
-def refuse_while_snapshot_acts(session: Session, volume: str, act: str) -> None:
+def meets_archive(act: str, details: Mapping[str, Any]) -> bool:
+    """Tell whether an act on a volume and an archive of its snapshots keep each other out."""
+    return act in (ARCHIVE_EXCLUDES_MANAGED if details.get("managed") else ARCHIVE_EXCLUDES)
+
+
+def refuse_while_snapshot_acts(session: Session, volume: str, act: str, details: Mapping[str, Any]) -> None:
     """Keep an act on a volume from meeting one on its snapshots.
+
+    Args:
+        details: of the act; `managed` tells of the pool.
 
     Raises:
         Busy: names the snapshot, and what is done with it.
@@ -33,7 +50,7 @@ def refuse_while_snapshot_acts(session: Session, volume: str, act: str) -> None:
     use = session.get(SnapshotUse, (UseKind.REVERT, volume))
     if use is not None:
         raise _busy(f"volume {volume} is being reverted to snapshot {use.snapshot}")
-    states = list(_DOING) if act in ARCHIVE_EXCLUDES else [SnapshotState.CREATING]
+    states = list(_DOING) if meets_archive(act, details) else [SnapshotState.CREATING]
     chosen = select(SnapshotRecord).where(SnapshotRecord.volume == volume, SnapshotRecord.state.in_(states))
     found = session.scalar(chosen.limit(1))
     if found is not None:
@@ -58,7 +75,7 @@ def refuse_while_volume_acts(session: Session, volume: str, *, archiving: bool =
         Busy: names the act.
     """
     row = session.get(WorkRow, ("volume", volume))
-    if row is not None and (not archiving or row.act in ARCHIVE_EXCLUDES):
+    if row is not None and (not archiving or meets_archive(row.act, row.details)):
         raise _busy(f"volume {volume}: {row.act} is under way")
 
 

@@ -159,6 +159,12 @@ class CatalogJournal:
                     yield entry
             after = (page[-1].began, page[-1].id)
 
+    def named(self, field: str, **like: str) -> set[str]:
+        """See `Intents.named`."""
+        with self._catalog.reading() as session:
+            every = [json.loads(fields) for fields in session.scalars(select(IntentRow.fields))]
+        return {one[field] for one in every if field in one and like.items() <= one.items()}
+
     def claim(self, entry: CatalogEntry) -> CatalogEntry | None:
         """Take an entry that was let go of in hand again; None: somebody else has it, or has ended it."""
         return self._claim(entry.id)

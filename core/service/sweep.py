@@ -50,6 +50,7 @@ class Sweep:
         mover: this machine, and its journal.
         seen: see `Seen`.
         hosts: by name, what opens the hosts of each hypervisor.
+        places: what is open already, such as this machine's state.
     """
 
     pools: Mapping[str, Callable[[], Pool]]
@@ -57,6 +58,7 @@ class Sweep:
     mover: Mover
     seen: Seen
     hosts: Mapping[str, Callable[[], HostPlace]] = field(default_factory=dict)
+    places: Sequence[Place] = ()
 
     def run(self, run: Run) -> Report:
         """Look everywhere, and remove what is found unless it is a dry run."""
@@ -69,6 +71,7 @@ class Sweep:
                 *self._pool_places(pools, report, run),
                 *(StorePlace(store=store) for store in stores),
                 *hosts,
+                *self.places,
             ]
             for swept, failure in threads.map(lambda place: _look(place, run), places):
                 report.swept += swept

@@ -23,7 +23,9 @@ from ..catalog.snapshots import Ref, RefState, SnapshotRecord, SnapshotState
 from ..catalog.volume_states import VolumeState
 from ..catalog.volumes import VolumeRecord
 from ..catalog.works import WorkRow
-from ..spi import Backups, Introduced, NotFound, ObjectKind, Unsupported
+from ..hypervisors import open_hypervisor
+from ..site import Site
+from ..spi import Backups, Introduced, NotFound, ObjectKind, StorageError, Unsupported
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
 from .leftovers import End, Leftover, Run, Swept
@@ -37,6 +39,17 @@ class HostPlace:
 
     hypervisor: Hypervisor
     catalog: Catalog
+
+    @classmethod
+    def of(cls, site: Site, name: str) -> HostPlace:
+        """Open the hosts that one hypervisor of a site's configuration reaches, for the sweep alone."""
+        backend = site.config.hypervisor(name)
+        opened = open_hypervisor(backend.name, backend.driver, backend.options)
+        try:
+            return cls(hypervisor=opened, catalog=site.catalog())
+        except StorageError:
+            opened.close()
+            raise
 
     @property
     def name(self) -> str:

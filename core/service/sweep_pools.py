@@ -95,7 +95,8 @@ class PoolPlace:
             return None
 
     def _orphans(self, run: Run) -> Iterator[Swept]:
-        named = {entry.fields["volume"] for entry in self.entries}
+        # A clone that several machines read is granted to none of them between two of their tasks.
+        named = self._named()
         clones = [v for v in self.pool.volumes.list() if is_temporary(v) and v.id not in named]
         now = run.clock()
         since = self.seen.look(self.pool.info.identity, [v.id for v in clones], now, keep=not run.dry_run)
@@ -104,12 +105,15 @@ class PoolPlace:
             if age >= run.older_than:
                 yield self._orphan(volume, age, run)
 
+    def _named(self) -> set[str]:
+        return self.mover.journal.named("volume", pool=self.pool.info.identity)
+
     def _orphan(self, volume: Volume, age: float, run: Run) -> Swept:
         leftover = Leftover(
             place=self.name,
             kind="orphan-clone",
             name=volume.id,
-            why=f"id and name ({volume.name!r}) are those of a temporary clone, which no host has access to",
+            why=f"id and name ({volume.name!r}) are a temporary clone's, which no journal names or host has",
             owner="a machine whose journal is not here",
             size=volume.size,
             age=age,
@@ -120,6 +124,8 @@ class PoolPlace:
             return Swept(leftover=leftover, end=End.KEPT, reason=reason)
 
         def remove() -> str:
+            if volume.id in self._named():
+                return "the journal names it"
             self.pool.volumes.delete(volume.id)  # InUse, if somebody was granted it meanwhile
             return ""
 

@@ -170,9 +170,11 @@ class VolumeService:
         with self.acting(account, Act.RESIZE_VOLUME, volume):
             self.end_interrupted(volume, call)
             found = self.records.get(volume)
-            wanted = max(found.size, self.site.pool(found.pool).traits.rounded(size))
+            pool = self.site.pool(found.pool)
+            wanted = max(found.size, pool.traits.rounded(size))
             details = {
                 "pool": found.pool,
+                "managed": pool.managed,
                 "size": size,
                 "device": found.device,
                 "hypervisor": "",

@@ -69,8 +69,9 @@ class VolumeAttachments:
             if found.vm == vm:
                 return found
             had = self.service.records.held(volume, host.id)
-            details = {"pool": found.pool, "hypervisor": hypervisor, "had": had}
-            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=self._managed(found))
+            managed = self._managed(found)
+            details = {"pool": found.pool, "managed": managed, "hypervisor": hypervisor, "had": had}
+            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=managed)
             work = self.service.records.begin(
                 volume, "attach", VolumeEvent.ATTACH_REQUESTED, details, asked, vm=vm, host=host.id
             )

@@ -159,7 +159,7 @@ class VolumeRecords:
         """
         with self.catalog.transaction() as session:
             work = self.works.begin(session, KIND, volume, act, details, vm=vm, host=host)
-            refuse_while_snapshot_acts(session, volume, act)
+            refuse_while_snapshot_acts(session, volume, act, details)
             record = one(session, VolumeRecord, volume)
             also(session, record)
             if event is not None:

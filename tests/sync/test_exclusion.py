@@ -71,7 +71,7 @@ def inside(fit: Fit, act: str, monkeypatch, meanwhile: Callable[[], None]) -> No
     monkeypatch.setattr(thing, name, stopped)
 
 
-@pytest.mark.parametrize("act", SNAPSHOT_ACTS)
+@pytest.mark.parametrize("act", ["create", "revert"])
 def test_a_volume_is_left_alone_while_a_snapshot_act_runs(fit, act, monkeypatch):
     """Another process's delete, resize and attach are Busy, name the act, change nothing; then they work."""
     other, refused = fit.site.process(fit.process), []
@@ -90,6 +90,39 @@ def test_a_volume_is_left_alone_while_a_snapshot_act_runs(fit, act, monkeypatch)
     VOLUME_ACTS["attach"][0](other)
     VOLUME_ACTS["resize"][0](other)
     assert fit.site.told(other) == fit.site.truth()
+
+
+def test_a_volume_of_an_array_grows_and_is_attached_while_it_is_archived(fit, monkeypatch):
+    """A clone is read: what happens to the volume does not reach the archive. It is not deleted meanwhile."""
+    other, archive = fit.site.process(fit.process), fit.ctx.site.archive("nightly", writer="test")
+
+    def meanwhile() -> None:
+        with pytest.raises(Busy, match=SNAPSHOT_ACTS["archive"][1]):
+            VOLUME_ACTS["delete"][0](other)
+        VOLUME_ACTS["attach"][0](other)
+        VOLUME_ACTS["resize"][0](other)
+
+    inside(fit, "archive", monkeypatch, meanwhile)
+    SNAPSHOT_ACTS["archive"][0](fit)
+    assert fit.snapshots.show(S1).state == "BackedUp"
+    assert archive.show(call(), volume=V1, snapshot=S1).size == 2 * MIB
+    assert fit.site.truth()["volumes"] == {V1: 4 * MIB}
+    assert fit.site.told(other) == fit.site.truth()
+
+
+@pytest.mark.parametrize("name", VOLUME_ACTS)
+def test_a_volume_in_a_file_is_left_alone_while_it_is_archived(fit, name, monkeypatch):
+    """What is read may be in the volume's very file: whoever comes second is Busy."""
+    details = {"pool": "files", "managed": False}
+    records, event = fit.site.process(fit.process).volumes.records, VOLUME_ACTS[name][1]
+
+    def meanwhile() -> None:
+        with pytest.raises(Busy, match=SNAPSHOT_ACTS["archive"][1]):
+            records.begin(V1, name, event, details)
+
+    inside(fit, "archive", monkeypatch, meanwhile)
+    SNAPSHOT_ACTS["archive"][0](fit)
+    assert records.begin(V1, name, event, details).act == name
 
 
 @pytest.mark.parametrize("name", VOLUME_ACTS)
@@ -111,7 +144,7 @@ def test_snapshots_are_left_alone_while_a_volume_act_runs(fit, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("act", SNAPSHOT_ACTS)
 def test_a_dead_snapshot_act_keeps_the_volume_until_a_sync(fit, act, monkeypatch):
-    """Killed on the backend: attach is Busy; after the sync of this volume alone it works."""
+    """Killed on the backend: its exclusion stands; after the sync of this volume alone it is gone."""
 
     def die() -> None:
         raise KeyboardInterrupt
@@ -120,8 +153,9 @@ def test_a_dead_snapshot_act_keeps_the_volume_until_a_sync(fit, act, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         SNAPSHOT_ACTS[act][0](fit)
     monkeypatch.undo()
+    monkeypatch.setattr("bollard.core.service.volumes._refuse_dependents", lambda *_: None)
     with pytest.raises(Busy, match=SNAPSHOT_ACTS[act][1]):
-        VOLUME_ACTS["attach"][0](fit.process)
+        VOLUME_ACTS["delete" if act == "archive" else "attach"][0](fit.process)
     assert [one.problem for one in sync_volume(fit.ctx, V1, call())] == [""]
     VOLUME_ACTS["attach"][0](fit.process)
     assert fit.site.told(fit.process) == fit.site.truth()

@@ -19,6 +19,7 @@ from bollard.core.pool import Pool
 from bollard.core.service.leftovers import End, Report, Run
 from bollard.core.service.seen import Seen
 from bollard.core.service.sweep import DAY, Sweep
+from bollard.core.service.sweep_state import StatePlace
 from bollard.core.spi import Body, Call, Host, Unavailable, VolumeSpec
 from bollard.core.store import Store, open_store
 from bollard.transfer_objects.ids import HostId, VolumeId, new_id
@@ -224,6 +225,17 @@ def test_a_clone_of_a_lost_journal_goes_after_a_day_without_access(site):
     assert site.volumes("ssd-1") == []
 
 
+def test_a_clone_that_a_living_process_has_in_its_journal_is_no_orphan(site):
+    """It is read by several machines in turns: for a moment none has access, though it is days old."""
+    clone = make(site, "ssd-1", new_id("tmp"), name="temp of s-1")
+    with site.owner("temp-clone", "ssd-1", clone):
+        for _ in range(2):
+            assert site.sweep().swept == []
+            site.clock.now += 2 * DAY
+        assert site.volumes("ssd-1") == [clone]
+    assert ends(site.sweep()) == {("temp-clone", clone): End.REMOVED}
+
+
 def test_a_dry_run_does_not_make_anything_older(site):
     """Only a real sweep remembers what it saw first."""
     make(site, "ssd-1", new_id("tmp"), name="temp of s-1")
@@ -252,6 +264,23 @@ def test_unfinished_uploads_and_parts_of_killed_backups_go(site):
     assert ends(site.sweep()) == dict.fromkeys(expected, End.REMOVED)
     assert [path.name for path in uploads.iterdir()] == ["_v1%2Ftheirs,bb"]
     assert site.sweep().swept == []
+
+
+def test_a_draft_of_this_machines_identity_goes_after_a_day(site, tmp_path):
+    """It holds a secret, and whoever was to link it died; a fresh one may be linked just now."""
+    draft, mine = tmp_path / ".mover-abc", tmp_path / "mover.json"
+    for path in (draft, mine):
+        path.write_text("{}")
+    place = StatePlace(directory=tmp_path)
+
+    def ends_after(seconds: float, *, dry_run: bool) -> list[End]:
+        run = Run(call=Call.within(60), dry_run=dry_run, older_than=DAY, clock=lambda: time.time() + seconds)
+        return [one.end for one in place.sweep(run)]
+
+    assert ends_after(0, dry_run=False) == []
+    assert ends_after(2 * DAY, dry_run=True) == [End.FOUND]
+    assert ends_after(2 * DAY, dry_run=False) == [End.REMOVED]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mover.json"]
 
 
 def test_a_void_claim_goes_without_a_word(site):
