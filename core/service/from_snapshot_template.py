@@ -80,21 +80,21 @@ class _Making:
             raise Conflict(f"store {request.store!r} has a template {request.id} already")
         if known is not None and known.finished:
             if there is not None and known.snapshot == self.snapshot:
+                self.uses.finish_template(self._use(), found.record.size)
                 return there
             self.uses.drop(UseKind.TEMPLATE, request.id)  # it was deleted since
-        self._begin()
+        self.uses.begin(self._use())
         return self._made(found, call)
 
-    def _begin(self) -> None:
+    def _use(self) -> SnapshotUse:
         request = self.request
-        use = SnapshotUse(
+        return SnapshotUse(
             kind=UseKind.TEMPLATE,
             target=request.id,
             snapshot=self.snapshot,
             place=request.store,
             account=request.account,
         )
-        self.uses.begin(use)
 
     def _reserve(self, size: int) -> None:
         request = self.request
@@ -113,11 +113,16 @@ class _Making:
             with reading(self.ctx, found, call) as source:
                 made = archive.create(source, call, volume=request.id, snapshot=IMAGE, options=options)
         except StorageError:
-            if not is_lost(self.ctx.site.mover().journal, self.claim):
+            if not self._is_lost():
                 remove_template(self.ctx, self.uses, request.id, request.store, Call.within(UNDO_SECONDS))
             raise
-        self.uses.finish(UseKind.TEMPLATE, request.id)
+        if self._is_lost():
+            raise Conflict(f"template {request.id}: others have taken over")
+        self.uses.finish_template(self._use(), found.record.size)
         return made
+
+    def _is_lost(self) -> bool:
+        return is_lost(self.ctx.site.mover().journal, self.claim)
 
 
 def template_key(template: str) -> str:

@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ...transfer_objects.enums import DataStoreRole
 from ..catalog import Catalog
+from ..catalog.object_states import ObjectEvent, ObjectState
 from ..catalog.snapshots import SnapshotState
 from ..catalog.transitions import now_text
 from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
+from ..catalog.works import WorkRow
 from ..spi import Busy, Conflict, InvalidArgument, NotFound, Volume
 from .exclusion import refuse_while_volume_acts
 from .snapshots_records import RESTING, Found, found_in
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse, UseKind
+from .templates_records import fresh_ref, known_template, refuse_other_size
 
 _READABLE = RESTING | {SnapshotState.BACKING_UP}
 
@@ -76,15 +80,30 @@ class Uses:
             found = found_in(session, use.snapshot)
             if found is None or found.state not in _READABLE:
                 raise InvalidArgument(f"snapshot {use.snapshot} is going: nothing can be made of it")
+            if use.kind is UseKind.TEMPLATE:
+                _refuse_going(session, use.target)
+                refuse_other_size(session, use.target, found.record.size)
             session.add(use)
             return use
 
-    def finish(self, kind: UseKind, target: str) -> None:
-        """It is whole."""
+    def finish_template(self, request: SnapshotUse, size: int) -> None:
+        """It is whole, with a record and a reference that stay when its snapshot goes; repeatable.
+
+        Args:
+            request: as it was begun, for the store; `size` in bytes.
+
+        Raises:
+            Busy: it is being deleted.
+        """
         with self.catalog.transaction() as session:
-            use = session.get(SnapshotUse, (kind, target))
+            _refuse_going(session, request.target)
+            use = session.get(SnapshotUse, (UseKind.TEMPLATE, request.target))
             if use is not None:
                 use.finished = True
+            known_template(session, request.target, size)
+            ref = fresh_ref(session, request.target, request.place, DataStoreRole.IMAGE, size)
+            if ref.state is ObjectState.ALLOCATED:
+                ref.take(ObjectEvent.SUCCEEDED)
 
     def finish_volume(self, made: Volume, request: SnapshotUse, name: str) -> None:
         """It is whole, and a volume like any other from now on; repeatable.
@@ -139,6 +158,14 @@ class Uses:
         )
         with self.catalog.transaction() as session:
             return session.scalars(chosen.order_by(SnapshotUse.kind, SnapshotUse.target)).all()
+
+
+def _refuse_going(session: Session, template: str) -> None:
+    row = session.get(WorkRow, ("template", template))
+    if row is not None and row.act == "delete":
+        raise Busy(
+            f"template {template} is being deleted; if its process died, a sync ends it", retry_after=1.0
+        )
 
 
 def _refuse_taken(session: Session, volume: str) -> None:

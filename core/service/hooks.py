@@ -42,6 +42,7 @@ class Act(StrEnum):
     TAKE_VOLUME = "take a volume from a host"
     SEED_TEMPLATE = "bring a template to a pool"
     EVICT_TEMPLATE = "take a template from a pool"
+    DELETE_TEMPLATE = "delete a template"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from .sync_snapshots import SnapshotKind
 from .sync_vm_snapshots import VmSnapshotKind, fleet_vm_locks
 from .sync_volumes import ActSync
 from .templates import TemplateService
+from .templates_delete import TemplateRemoval
 from .volumes import VolumeService
 from .volumes_records import VolumeRecords
 from .works import Works
@@ -43,6 +44,7 @@ class Services:
 
     volumes: VolumeService
     templates: TemplateService
+    removal: TemplateRemoval
     vm_snapshots: VmSnapshotManager
     inventory: CatalogInventory
     context: Context
@@ -50,7 +52,7 @@ class Services:
     def sync(self) -> Sync:
         """Return what ends all that dead processes left."""
         inventory = self.inventory
-        settlers = {"volume": self.volumes.settle, "template": self.templates.settle}
+        settlers = {"volume": self.volumes.settle, "template": self.removal.settle}
         return Sync(
             kinds=(
                 ActSync(works=self.templates.works, settlers=settlers),
@@ -89,12 +91,15 @@ def open_services(
                 busy_volume_snapshots=partial(SnapshotRecords(catalog, time.time).of_vm, busy=True)
             ),
         )
+        context = Context(catalog=catalog, site=site, inventory=inventory, hooks=hooks)
+        templates = TemplateService(catalog=catalog, works=works, site=backends, mover=mover, hooks=hooks)
         yield Services(
             volumes=VolumeService(
                 records=VolumeRecords(catalog=catalog, works=works), site=backends, hooks=hooks, mover=mover
             ),
-            templates=TemplateService(catalog=catalog, works=works, site=backends, mover=mover, hooks=hooks),
+            templates=templates,
+            removal=TemplateRemoval(templates=templates, ctx=context),
             vm_snapshots=manager,
             inventory=inventory,
-            context=Context(catalog=catalog, site=site, inventory=inventory, hooks=hooks),
+            context=context,
         )

@@ -2,6 +2,7 @@
 
     seed     record ── prepare ── the caller's bytes, written by this machine ── seal ── Ready
     evict    record ── evict ── gone
+    delete   see `templates_delete`: from all pools, and from secondary storage
 
 A seed that was not sealed is nobody's: after a crash it is removed, and seeding it again starts anew.
 """
@@ -10,32 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from ...transfer_objects.enums import DataStoreRole
 from ...transfer_objects.ids import TemplateId, VolumeId
 from ..access import Mover
 from ..catalog import Catalog
 from ..catalog.object_states import ObjectEvent, ObjectState
-from ..catalog.transitions import now_text
-from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
+from ..catalog.volumes import ObjectRef
 from ..checks import check_template
 from ..dataplane import BlockSink
 from ..pool import Pool
-from ..spi import Call, Conflict, NotFound, Outcome, StorageError, TemplateSpec
+from ..spi import Call, Conflict, Outcome, StorageError, TemplateSpec
 from ..steps import step
 from .hooks import Act, Hooks, Reservation
+from .templates_records import KIND, fresh_ref, known_template, ref_on, there_on
 from .volumes_steps import Backends
 from .works import Work, Works
 
-KIND = "template"
 Fill = Callable[[BlockSink, Call], None]
 """Writes a template's bytes into its seed; flushing is the service's."""
-
-Sized = TypeVar("Sized", TemplateRecord, ObjectRef)
 
 _UNDO = 120.0  # seconds for undoing what failed; on top of its deadline
 _GONE = (ObjectState.DESTROYED, ObjectState.ALLOCATED)
@@ -54,7 +48,7 @@ class TemplateService:
     def find(self, template: TemplateId, pool: str) -> ObjectRef | None:
         """Return what a pool has of a template, or had; None if it never had it."""
         with self.catalog.reading() as session:
-            return _ref(session, template, pool)
+            return ref_on(session, template, pool)
 
     def seed(
         self, template: TemplateSpec, pool: str, fill: Fill, call: Call, *, account: str = ""
@@ -120,7 +114,7 @@ class TemplateService:
                 return
             with self.catalog.transaction() as session:
                 work = self.works.begin(session, KIND, template, "evict", {"pool": pool})
-                _there(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
+                there_on(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
             self.settle(work, call)
 
     def end_interrupted(self, template: TemplateId, call: Call) -> None:
@@ -151,65 +145,29 @@ class TemplateService:
     def _begin_seed(self, template: TemplateSpec, pool: str) -> Work:
         with self.catalog.transaction() as session:
             work = self.works.begin(session, KIND, template.id, "seed", {"pool": pool})
-            record = session.get(TemplateRecord, template.id)
-            if record is None:
-                record = TemplateRecord(id=template.id, created=now_text(session), size=template.size)
-                session.add(record)
-                record.take(ObjectEvent.SUCCEEDED)
-            _same(record, template)
-            record.name = template.name
-            _fresh(session, template, pool).take(ObjectEvent.CREATE_REQUESTED)
+            known_template(session, template.id, template.size).name = template.name
+            ref = fresh_ref(session, template.id, pool, DataStoreRole.PRIMARY, template.size)
+            ref.take(ObjectEvent.CREATE_REQUESTED)
             return work
 
     def _end(self, work: Work, event: ObjectEvent) -> ObjectRef:
         with self.catalog.transaction() as session:
-            ref = _there(session, TemplateId(work.object), work.details["pool"])
+            ref = there_on(session, TemplateId(work.object), work.details["pool"])
             self.works.end(session, work)
             ref.take(event)
             return ref
 
 
 def _key(work: Work) -> str:
-    return f"template/{work.object}/{work.details['pool']}"
+    return seed_key(work.object, work.details["pool"])
 
 
-def _same(found: Sized, template: TemplateSpec) -> Sized:
+def seed_key(template: str, pool: str) -> str:
+    """Return the key of a seed's reservation."""
+    return f"template/{template}/{pool}"
+
+
+def _same(found: ObjectRef, template: TemplateSpec) -> ObjectRef:
     if found.size != template.size:
         raise Conflict(f"template {template.id} has {found.size} bytes")
-    return found
-
-
-def _ref(session: Session, template: str, pool: str) -> ObjectRef | None:
-    return session.scalar(
-        select(ObjectRef).where(
-            ObjectRef.kind == ObjectKind.TEMPLATE, ObjectRef.object == template, ObjectRef.store == pool
-        )
-    )
-
-
-def _there(session: Session, template: str, pool: str) -> ObjectRef:
-    found = _ref(session, template, pool)
-    if found is None:
-        raise NotFound(f"pool {pool!r} has no template {template}")
-    return found
-
-
-def _fresh(session: Session, template: TemplateSpec, pool: str) -> ObjectRef:
-    """Return a row that may be created; that of one that was evicted makes room."""
-    found = _ref(session, template.id, pool)
-    if found is not None and found.state is ObjectState.DESTROYED:
-        session.delete(found)
-        session.flush()
-        found = None
-    if found is None:
-        found = ObjectRef(
-            kind=ObjectKind.TEMPLATE,
-            object=template.id,
-            store=pool,
-            role=DataStoreRole.PRIMARY,
-            path=template.id,
-            created=now_text(session),
-            size=template.size,
-        )
-        session.add(found)
     return found
