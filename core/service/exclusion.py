@@ -2,7 +2,7 @@
 
     of a snapshot                     meanwhile its volume is not
     Creating     it is cut            worked on at all
-    reverting    the volume is        worked on at all
+    reverting    the volume is        worked on at all; what a dead one has half reverted is deleted
     BackingUp    it is archived       deleted; where the pool is not managed, resized or attached neither
 
 An archive of a managed pool takes hours and does not touch the volume: it reads the snapshot itself or a
@@ -42,19 +42,28 @@ def refuse_while_snapshot_acts(session: Session, volume: str, act: str, details:
     """Keep an act on a volume from meeting one on its snapshots.
 
     Args:
-        details: of the act; `managed` tells of the pool.
+        details: of the act; `managed` tells of the pool, and `ends_revert` that whoever acts has the claim of
+            the volume, so that a revert there is a dead one's, which nobody needs any more.
 
     Raises:
         Busy: names the snapshot, and what is done with it.
     """
     use = session.get(SnapshotUse, (UseKind.REVERT, volume))
     if use is not None:
-        raise _busy(f"volume {volume} is being reverted to snapshot {use.snapshot}")
+        if not details.get("ends_revert"):
+            raise _busy(f"volume {volume} is being reverted to snapshot {use.snapshot}")
+        session.delete(use)
     states = list(_DOING) if meets_archive(act, details) else [SnapshotState.CREATING]
     chosen = select(SnapshotRecord).where(SnapshotRecord.volume == volume, SnapshotRecord.state.in_(states))
     found = session.scalar(chosen.limit(1))
     if found is not None:
         raise _busy(f"snapshot {found.id} of volume {volume} is being {_DOING[found.state]}")
+
+
+def half_reverted(catalog: Catalog, volume: str) -> bool:
+    """Tell whether a revert of a volume was begun, by the living or the dead."""
+    with catalog.reading() as session:
+        return session.get(SnapshotUse, (UseKind.REVERT, volume)) is not None
 
 
 def refuse_while_made_of_snapshot(session: Session, volume: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -35,7 +36,9 @@ from ..spi import (
     VolumeSpec,
 )
 from ..steps import step
+from .exclusion import half_reverted
 from .hooks import Act, Hooks, volume_reservation
+from .snapshots_claims import claimed
 from .volumes_records import KIND, NewVolume, VolumeRecords, refuse_if_used
 from .volumes_settle import give_up_create, settle, undo_create
 from .volumes_steps import Backends, Steps, learn
@@ -148,15 +151,20 @@ class VolumeService:
             if found is None or found.state is VolumeState.EXPUNGED:
                 return
             _refuse_dependents(self.site.pool(found.pool), volume)
-            details = {"pool": found.pool}
-            work = self.records.begin(
-                volume, "delete", VolumeEvent.EXPUNGE_REQUESTED, details, refuse_if_used
-            )
+            work = self._begin_delete(volume, found.pool)
             try:
                 self.steps.expunge(work, call)
             except StorageError as error:
                 self.records.works.leave(work, error.message)
                 raise
+
+    def _begin_delete(self, volume: VolumeId, pool: str) -> Work:
+        """Write it down; a revert that a dead process has begun, and perhaps nobody can end, is given up."""
+        begin = partial(self.records.begin, volume, "delete", VolumeEvent.EXPUNGE_REQUESTED)
+        if self.mover is None or not half_reverted(self.records.catalog, volume):
+            return begin({"pool": pool}, refuse_if_used)
+        with claimed(self.mover.journal, KIND, volume):
+            return begin({"pool": pool, "ends_revert": True}, refuse_if_used)
 
     # -- resize ---------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from ...transfer_objects.ids import VmId, VolumeId
 from ..catalog.holds import Grant, Introduction
-from ..catalog.volume_states import VolumeEvent
+from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
 from ..checks import check_host, check_id
 from ..spi import Call, Host, Introduced, InUse, Location, StorageError
@@ -109,10 +109,15 @@ class VolumeAttachments:
             if found.vm is None:
                 return found
             known = self.service.records.introduction(volume)
-            details = {"pool": found.pool, "hypervisor": known.hypervisor, "path": known.path}
-            work = self.service.records.begin(
-                volume, "detach", VolumeEvent.DETACH_REQUESTED, details, vm=found.vm, host=known.host
-            )
+            lost = found.state is VolumeState.ERROR
+            details = {
+                "pool": found.pool,
+                "hypervisor": known.hypervisor,
+                "path": known.path,
+                "lost": lost,
+            }
+            event = None if lost else VolumeEvent.DETACH_REQUESTED
+            work = self.service.records.begin(volume, "detach", event, details, vm=found.vm, host=known.host)
             try:
                 self.steps.detach(work, call)
                 return finish_detach(self.steps, work, call)

@@ -164,7 +164,7 @@ class VolumeRecords:
             also(session, record)
             if event is not None:
                 record.take(event)
-            elif record.state is not VolumeState.READY:
+            elif record.state is not VolumeState.READY and not _leaves_lost(record, act):
                 raise Conflict(f"volume {volume} is {record.state}")
             return work
 
@@ -190,6 +190,11 @@ class VolumeRecords:
         with self.catalog.transaction() as session:
             also(session)
             return self.works.note(session, work, **details)
+
+
+def _leaves_lost(record: VolumeRecord, act: str) -> bool:
+    """Tell whether a volume that is in Error leaves VM or host: it could not be deleted before that."""
+    return record.state is VolumeState.ERROR and act in ("detach", "take")
 
 
 def _hypervisor(session: Session, host: str) -> str:

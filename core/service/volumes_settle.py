@@ -127,7 +127,7 @@ def _attach(steps: Steps, work: Work, call: Call) -> None:
 def settle_detach(steps: Steps, work: Work, call: Call) -> bool:
     """Bring a detach to its end; tell whether the VM has lost it."""
     if not work.details.get("taking") and steps.device_of(work, call):
-        steps.records.end(work, VolumeEvent.FAILED, reason="the VM has it still")
+        steps.records.end(work, _unless_lost(work, VolumeEvent.FAILED), reason="the VM has it still")
         return False
     finish_detach(steps, work, call)
     return True
@@ -136,7 +136,13 @@ def settle_detach(steps: Steps, work: Work, call: Call) -> bool:
 def finish_detach(steps: Steps, work: Work, call: Call) -> VolumeRecord:
     """Take the volume from the host, now that no VM there has it."""
     work = steps.take_back(work, call)
-    return steps.records.end(work, VolumeEvent.SUCCEEDED, lambda s, r: attached(s, r, None, ""))
+    event = _unless_lost(work, VolumeEvent.SUCCEEDED)
+    return steps.records.end(work, event, lambda s, r: attached(s, r, None, ""))
+
+
+def _unless_lost(work: Work, event: VolumeEvent) -> VolumeEvent | None:
+    """Return the event, or None: a volume in Error stays there, whether or not a VM has it."""
+    return None if work.details.get("lost") else event
 
 
 def _detach(steps: Steps, work: Work, call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -159,6 +160,26 @@ def test_a_dead_snapshot_act_keeps_the_volume_until_a_sync(fit, act, monkeypatch
     assert [one.problem for one in sync_volume(fit.ctx, V1, call())] == [""]
     VOLUME_ACTS["attach"][0](fit.process)
     assert fit.site.told(fit.process) == fit.site.truth()
+
+
+def test_a_half_reverted_volume_may_be_deleted(fit, monkeypatch):
+    """Its process died, and nobody may ever be able to end the revert; one that lives is not disturbed."""
+    volumes = replace(fit.process.volumes, mover=fit.ctx.site.mover())
+
+    def living() -> None:
+        with pytest.raises(Busy):
+            volumes.delete(V1, call())
+        raise KeyboardInterrupt
+
+    inside(fit, "revert", monkeypatch, living)
+    with pytest.raises(KeyboardInterrupt):
+        revert(fit.ctx, S1, call())
+    monkeypatch.undo()
+    monkeypatch.setattr("bollard.core.service.volumes._refuse_dependents", lambda *_: None)
+    monkeypatch.setattr(fit.process.pool.driver, "delete_volume", lambda *_: None)
+    volumes.delete(V1, call())
+    assert fit.process.volumes.records.find(V1).state == "Expunged"
+    assert sync_volume(fit.ctx, V1, call()) == []
 
 
 def test_a_volume_may_leave_its_vm_while_it_is_archived(fit, monkeypatch):

@@ -22,6 +22,7 @@ from bollard.core.spi import (
     Busy,
     Conflict,
     Host,
+    InUse,
     InvalidArgument,
     NotFound,
     StorageError,
@@ -183,6 +184,23 @@ def test_an_act_of_another_version_is_told_and_keeps_no_other(site, process, cha
     [problem] = sync(process)
     assert "another version" in problem
     assert process.volumes.records.get(V2).state == "Ready"
+
+
+def test_a_volume_that_its_pool_has_lost_can_be_got_rid_of(site, process):
+    """It leaves its VM and its hosts in Error, and is deleted then: no record stays for ever."""
+    process.volumes.create(NEW, call())
+    process.attachments.attach(V1, VM, H1, "cluster", call())
+    left_by_the_dead(site, partial(_grow, V1))
+    site.looking.volumes.revoke(V1, H1.id)
+    site.looking.volumes.delete(V1)
+    assert sync(process) == []
+    assert process.volumes.records.get(V1).state == "Error"
+    with pytest.raises(InUse):
+        process.volumes.delete(V1, call())
+    detached = process.attachments.detach(V1, call())
+    assert (detached.state, detached.vm) == ("Error", None)
+    process.volumes.delete(V1, call())
+    assert site.told(process) == site.truth() == {"volumes": {}, "grants": {}, "known": [], "disks": []}
 
 
 # -- what is somebody else's ---------------------------------------------------------------------------
