@@ -97,6 +97,23 @@ def test_a_failure_is_told_and_the_next_one_gets_its_turn():
     assert done == ["b"]
 
 
+def test_a_row_that_no_code_has_foreseen_keeps_no_other_from_being_ended():
+    """It is told as a problem, without what it holds; those after it, and those of other groups, rest."""
+    done: list[str] = []
+    tasks = Tasks(
+        [
+            ("g", "a", raising(KeyError("secret"))),
+            ("g", "b", lambda: done.append("b")),
+            ("h", "c", lambda: done.append("c")),
+        ]
+    )
+    report = Sync(kinds=[tasks]).run(call())
+    assert [one.id for one in report.problems()] == ["a"]
+    assert "KeyError" in report.problems()[0].problem
+    assert "secret" not in report.problems()[0].problem
+    assert sorted(done) == ["b", "c"]
+
+
 def test_a_dry_run_ends_nothing_and_progress_counts_tasks():
     """The plan is told; a real run tells how far it is."""
     done: list[str] = []
