@@ -94,6 +94,7 @@ def test_a_template_goes_from_everywhere_and_may_come_again(fit):
     assert [key.key for key in fit.ctx.site.store("nightly").list("v1/t-1/", call()).items] == []
 
 
+@pytest.mark.parametrize("catalog_url", ["sqlite"], indirect=True)
 def test_the_image_stays_as_long_as_a_pools_volumes_need_the_template(fit, monkeypatch):
     """It is told, and on its way out; a sync goes on when the volume is gone."""
     make(fit)
@@ -120,6 +121,7 @@ def test_the_image_stays_as_long_as_a_pools_volumes_need_the_template(fit, monke
     assert not archived(fit)
 
 
+@pytest.mark.parametrize("catalog_url", ["sqlite"], indirect=True)
 def test_a_template_of_before_there_were_records_is_deleted_as_well(fit):
     """All that is known of it is what its snapshot was used for."""
     to_template(fit.ctx, S1, TemplateRequest(id=T1, store="nightly"), call())
@@ -131,6 +133,7 @@ def test_a_template_of_before_there_were_records_is_deleted_as_well(fit):
     assert not archived(fit)
 
 
+@pytest.mark.parametrize("catalog_url", ["sqlite"], indirect=True)
 def test_a_template_is_not_made_under_the_id_of_another_one(fit):
     """Volumes made of the two would differ."""
     removal(fit).templates.seed(TemplateSpec(id=T1, size=4 * MIB), "gold", _fill, call())
