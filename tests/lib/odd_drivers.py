@@ -139,7 +139,7 @@ _DEEDS: Mapping[str, Callable[[Call], Any]] = {
     "half-made": lambda _: _raise(NotFound.__new__(NotFound)),
     "typed": _typed,
     "huge": lambda _: "x" * (40 << 20),
-    "huge-error": lambda _: _raise(NotFound("x" * (40 << 20))),
+    "huge-error": lambda _: _raise(NotFound("x", detail="x" * (40 << 20))),
     "function": lambda _: _deep,
     "coroutine": lambda _: asyncio.sleep(0),
     "half-made-value": lambda _: Volume.__new__(Volume),

@@ -140,13 +140,13 @@ def test_errors_of_the_taxonomy_round_trip(
     assert type(back) is cls
     assert isinstance(back, StorageError)
     assert (back.message, back.outcome, back.detail, back.retry_after) == (
-        message,
+        error.message,
         outcome,
         detail,
         retry_after,
     )
     assert getattr(back, "__notes__", []) == notes
-    assert str(back) == message
+    assert str(back) == error.message
 
 
 def test_causes_and_contexts_travel() -> None:
