@@ -78,7 +78,8 @@ check: setup .typing/bollard
 long: setup
 	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) -m slow tests/archive/test_archive_histories.py tests/archive/test_archive_histories_real.py tests/conformance/test_kill_lab.py \
 	  tests/snapshots/test_snapshot_kill.py tests/snapshots/test_migration_kill.py tests/service tests/acceptance \
-	  tests/drivers/primary/rbd/test_rbd_conformance.py tests/drivers/primary/iscsi_ssh/test_iscsi_ssh_conformance.py
+	  tests/drivers/primary/rbd/test_rbd_conformance.py tests/drivers/primary/iscsi_ssh/test_iscsi_ssh_conformance.py \
+	  tests/drivers/secondary/test_real_conformance.py
 	BOLLARD_LONG=1 $(BIN)/pytest -n $(SLOW_JOBS) tests/wire tests/api/test_api_schemathesis.py
 
 mutants: setup
