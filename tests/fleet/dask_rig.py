@@ -78,6 +78,10 @@ class Cluster:
         """Let it hang, with whatever it has in hand."""
         self.processes[name].send_signal(signal.SIGSTOP)
 
+    def resume(self, name: str) -> None:
+        """Let it go on."""
+        self.processes[name].send_signal(signal.SIGCONT)
+
     def kill(self, name: str) -> None:
         """Kill -9."""
         process = self.processes.pop(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from functools import partial
@@ -29,7 +28,7 @@ def test_a_link_cut_in_the_midst_costs_a_retry(night, tmp_path):
         with _coordinator(network, cluster, night) as job:
             until(lambda: list((night.home / "store").rglob("*.zip")) or job.poll() is not None)
             network.cut("ann")
-            cluster.processes["ann"].send_signal(signal.SIGCONT)  # it lives, and works, and nobody hears it
+            cluster.resume("ann")  # it lives, and works, and nobody hears it
             said, _ = job.communicate(timeout=240)
         bob = cluster.processes["bob"].pid
     row = json.loads(said.splitlines()[0])
