@@ -22,7 +22,7 @@ from ..spi import Call, Host, Introduced, InUse, Location, StorageError
 from ..steps import step
 from .hooks import Act
 from .volumes import VolumeService
-from .volumes_records import ask_for, held, remember_host
+from .volumes_records import Holds, ask_for, had_of, held, refuse_if_changed, remember_host
 from .volumes_settle import complete_attach, finish_detach, settle_attach, settle_detach
 from .volumes_steps import Steps
 from .works import Work
@@ -68,10 +68,14 @@ class VolumeAttachments:
             found = self.service.records.get(volume)
             if found.vm == vm:
                 return found
-            had = self.service.records.held(volume, host.id)
-            managed = self._managed(found)
-            details = {"pool": found.pool, "managed": managed, "hypervisor": hypervisor, "had": had}
-            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=managed)
+            holds, managed = self.service.records.holds(volume, host.id), self._managed(found)
+            details = {
+                "pool": found.pool,
+                "managed": managed,
+                "hypervisor": hypervisor,
+                "had": had_of(holds),
+            }
+            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=vm, managed=managed, holds=holds)
             work = self.service.records.begin(
                 volume, "attach", VolumeEvent.ATTACH_REQUESTED, details, asked, vm=vm, host=host.id
             )
@@ -109,6 +113,8 @@ class VolumeAttachments:
             if found.vm is None:
                 return found
             known = self.service.records.introduction(volume)
+            holds = self.service.records.holds(volume, known.host)
+            same = partial(refuse_if_changed, vm=found.vm, host=known.host, holds=holds)
             lost = found.state is VolumeState.ERROR
             details = {
                 "pool": found.pool,
@@ -117,7 +123,9 @@ class VolumeAttachments:
                 "lost": lost,
             }
             event = None if lost else VolumeEvent.DETACH_REQUESTED
-            work = self.service.records.begin(volume, "detach", event, details, vm=found.vm, host=known.host)
+            work = self.service.records.begin(
+                volume, "detach", event, details, same, vm=found.vm, host=known.host
+            )
             try:
                 self.steps.detach(work, call)
                 return finish_detach(self.steps, work, call)
@@ -150,9 +158,9 @@ class VolumeAttachments:
             self._check_reach(host, hypervisor)
             self.service.end_interrupted(volume, call)
             found = self.service.records.get(volume)
-            had = self.service.records.held(volume, host.id)
-            details = {"pool": found.pool, "hypervisor": hypervisor, "had": had}
-            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=None, managed=self._managed(found))
+            holds, managed = self.service.records.holds(volume, host.id), self._managed(found)
+            details = {"pool": found.pool, "hypervisor": hypervisor, "had": had_of(holds)}
+            asked = partial(_ask, host=host, hypervisor=hypervisor, vm=None, managed=managed, holds=holds)
             work = self.service.records.begin(volume, "give", None, details, asked, host=host.id)
             try:
                 order = self.steps.grant(work, host, call, read_only=read_only)
@@ -184,9 +192,11 @@ class VolumeAttachments:
             found = self.service.records.get(volume)
             if found.vm is not None:
                 raise InUse(f"volume {volume} is attached to VM {found.vm}")
+            holds = self.service.records.holds(volume, host.id)
+            same = partial(refuse_if_changed, vm=None, host=host.id, holds=holds)
             hypervisor = self.service.records.known_by(volume, host.id)
             details = {"pool": found.pool, "hypervisor": hypervisor}
-            work = self.service.records.begin(volume, "take", None, details, host=host.id)
+            work = self.service.records.begin(volume, "take", None, details, same, host=host.id)
             self.service.settle(work, call)
 
     def _check_reach(self, host: Host, hypervisor: str) -> None:
@@ -200,10 +210,18 @@ class VolumeAttachments:
 
 
 def _ask(
-    session: Session, record: VolumeRecord, *, host: Host, hypervisor: str, vm: VmId | None, managed: bool
+    session: Session,
+    record: VolumeRecord,
+    *,
+    host: Host,
+    hypervisor: str,
+    vm: VmId | None,
+    managed: bool,
+    holds: Holds,
 ) -> None:
     if record.vm is not None:
         raise InUse(f"volume {record.id} is attached to VM {record.vm}")
+    refuse_if_changed(session, record, vm=None, host=host.id, holds=holds)
     purpose = f"vm:{vm}" if vm else "host"
     if managed:
         ask_for(session, record, host, Grant, purpose)

@@ -21,11 +21,12 @@ from ..catalog.places import HostRecord
 from ..catalog.transitions import now_text
 from ..catalog.volume_states import VolumeEvent, VolumeState
 from ..catalog.volumes import VolumeRecord
-from ..spi import Conflict, Host, InUse, NotFound, Qos
+from ..spi import Busy, Conflict, Host, InUse, NotFound, Qos
 from .exclusion import refuse_while_made_of_snapshot, refuse_while_snapshot_acts
 from .works import Work, Works
 
 KIND = "volume"
+Holds = tuple[tuple[str, HoldState, str], ...]
 _ASKED_FOR = (HoldState.REQUESTED, HoldState.HELD, HoldState.RELEASING)
 
 
@@ -102,12 +103,10 @@ class VolumeRecords:
         """Return the name of the hypervisor that has the VM of a volume."""
         return self.introduction(VolumeId(record.id)).hypervisor
 
-    def held(self, volume: VolumeId, host: str) -> list[str]:
-        """Return what a host has of a volume: "grants", "introductions"."""
-        kinds: tuple[type[Any], ...] = (Grant, Introduction)
+    def holds(self, volume: VolumeId, host: str) -> Holds:
+        """Return what a host has, had or asks of a volume: the tables, states and paths of its rows."""
         with self.catalog.reading() as session:
-            rows = [_hold(session, kind, volume, host) for kind in kinds]
-        return [row.__tablename__ for row in rows if row is not None and row.state is HoldState.HELD]
+            return _holds(session, volume, host)
 
     def known_by(self, volume: VolumeId, host: str) -> str:
         """Return the name of the hypervisor that a volume was introduced to on a host; "" if to none."""
@@ -204,6 +203,32 @@ def _hypervisor(session: Session, host: str) -> str:
 
 def _hold(session: Session, kind: type[Any], volume: str, host: str) -> Any:
     return session.scalar(select(kind).where(kind.volume == volume, kind.host == host))
+
+
+def _holds(session: Session, volume: str, host: str) -> Holds:
+    kinds: tuple[type[Any], ...] = (Grant, Introduction)
+    rows = [row for kind in kinds if (row := _hold(session, kind, volume, host)) is not None]
+    return tuple((row.__tablename__, row.state, getattr(row, "path", "")) for row in rows)
+
+
+def had_of(holds: Holds) -> list[str]:
+    """Return what the host has: "grants", "introductions"."""
+    return [table for table, state, _ in holds if state is HoldState.HELD]
+
+
+def refuse_if_changed(
+    session: Session, record: VolumeRecord, *, vm: str | None, host: str, holds: Holds
+) -> None:
+    """Refuse an act that was decided by a look which is true no longer.
+
+    A take that was begun after somebody else's attach had ended could never be done: the VM has the disk,
+    and until the take has ended nobody may detach it.
+
+    Raises:
+        Busy: the volume was attached, detached, given or taken since; try again.
+    """
+    if (record.vm, _holds(session, record.id, host)) != (vm, holds):
+        raise Busy(f"volume {record.id} was attached or given, or taken back, just now", retry_after=0.1)
 
 
 def ask_for(session: Session, record: VolumeRecord, host: Host, kind: type[Any], purpose: str) -> None:
