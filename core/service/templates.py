@@ -24,7 +24,7 @@ from ..pool import Pool
 from ..spi import Call, Conflict, Outcome, StorageError, TemplateSpec
 from ..steps import step
 from .hooks import Act, Hooks, Reservation
-from .templates_records import KIND, fresh_ref, known_template, ref_on, there_on
+from .templates_records import KIND, fresh_ref, known_template, ref_on, refuse_shared_name, there_on
 from .volumes_steps import Backends
 from .works import Work, Works
 
@@ -64,6 +64,7 @@ class TemplateService:
             check_template(template, opened.traits)
             self.end_interrupted(template.id, call)
             found = self.find(template.id, pool)
+            refuse_shared_name(found, DataStoreRole.PRIMARY)
             if found is not None and found.state is ObjectState.READY:
                 return _same(found, template)
             work = self._begin_seed(template, pool)
@@ -110,6 +111,7 @@ class TemplateService:
         with self.works.at_work(), self.hooks.acting(account, Act.EVICT_TEMPLATE, template):
             self.end_interrupted(template, call)
             found = self.find(template, pool)
+            refuse_shared_name(found, DataStoreRole.PRIMARY)
             if found is None or found.state in _GONE:
                 return
             with self.catalog.transaction() as session:

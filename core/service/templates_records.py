@@ -11,7 +11,7 @@ from ...transfer_objects.enums import DataStoreRole
 from ..catalog.object_states import ObjectEvent, ObjectState
 from ..catalog.transitions import now_text
 from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
-from ..spi import Conflict, NotFound
+from ..spi import Conflict, NotFound, Outcome
 
 KIND = "template"
 
@@ -21,6 +21,19 @@ def refs_of(session: Session, template: str) -> Sequence[ObjectRef]:
     chosen = select(ObjectRef).where(ObjectRef.kind == ObjectKind.TEMPLATE, ObjectRef.object == template)
     there = session.scalars(chosen.where(ObjectRef.state != ObjectState.DESTROYED)).all()
     return sorted(there, key=lambda ref: (ref.role is not DataStoreRole.PRIMARY, ref.store))
+
+
+def refuse_shared_name(found: ObjectRef | None, role: DataStoreRole) -> None:
+    """Keep a pool's reference from passing for that of a store of the same name, and the other way round.
+
+    Raises:
+        Conflict: what has the template under this name is the other one. Nothing was begun.
+    """
+    if found is not None and found.role is not role and found.state is not ObjectState.DESTROYED:
+        text = (
+            f"template {found.object} is on {found.store!r} as {found.role}: pool and store share that name"
+        )
+        raise Conflict(text, outcome=Outcome.NOT_APPLIED)
 
 
 def ref_on(session: Session, template: str, store: str) -> ObjectRef | None:

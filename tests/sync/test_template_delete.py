@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import delete
 
+from bollard.core.catalog.object_states import ObjectEvent
 from bollard.core.catalog.volumes import ObjectRef, TemplateRecord
 from bollard.core.dataplane import BlockSink
 from bollard.core.service.from_snapshot_template import TemplateRequest, to_template
@@ -16,8 +17,10 @@ from bollard.core.service.sync import Sync
 from bollard.core.service.sync_volumes import ActSync
 from bollard.core.service.templates import TemplateService
 from bollard.core.service.templates_delete import TemplateRemoval
+from bollard.core.service.templates_records import fresh_ref
 from bollard.core.service.volumes_records import NewVolume
 from bollard.core.spi import Busy, Call, Conflict, HasDependents, NotFound, TemplateSpec
+from bollard.transfer_objects.enums import DataStoreRole
 from bollard.transfer_objects.ids import SnapshotId, TemplateId, VolumeId
 from fit_site import Fit, opened
 from volume_site import Process, Site, call
@@ -172,3 +175,17 @@ def test_death_at_any_step_is_ended_by_a_sync(fit):
             break
     assert step > 8
     assert ends == {("Ready",) * 3, ("Destroyed",) * 3}
+
+
+def test_a_store_and_a_pool_of_one_name_are_not_taken_for_each_other(fit):
+    """No seed is told as there since a store has the image; no image is made that no deletion finds."""
+    with fit.process.catalog.transaction() as session:
+        for place, role in (("gold", DataStoreRole.IMAGE), ("nightly", DataStoreRole.PRIMARY)):
+            fresh_ref(session, T1, place, role, 2 * MIB).take(ObjectEvent.SUCCEEDED)
+    with pytest.raises(Conflict, match="share that name"):
+        removal(fit).templates.seed(TemplateSpec(id=T1, size=2 * MIB), "gold", _fill, call())
+    with pytest.raises(Conflict, match="share that name"):
+        removal(fit).templates.evict(T1, "gold", call())
+    with pytest.raises(Conflict, match="share that name"):
+        to_template(fit.ctx, S1, TemplateRequest(id=T1, store="nightly"), call())
+    assert not archived(fit)
