@@ -42,19 +42,27 @@ class Shared(Generic[K, V]):
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            if key in self._running:
-                return self._running[key]
+            running = self._running.get(key)
+            # One that failed stays here until its callback has run, and who waited for it is told before
+            # that: a repeat within that instant got the old error (once, on a loaded machine).
+            if running and not _failed(running):
+                return running
             future = self._running[key] = self._executor.submit(work)
         future.add_done_callback(partial(self._finished, key))
         return future
 
     def _finished(self, key: K, future: Future[V]) -> None:
         with self._lock:
-            del self._running[key]
-            if future.cancelled() or future.exception():
+            if self._running.get(key) is future:  # a repeat may stand there already
+                del self._running[key]
+            if _failed(future):
                 return
             self._kept[key] = future
             self._used += self._cost(future.result())
             while self._used > self._limit:
                 _, oldest = self._kept.popitem(last=False)
                 self._used -= self._cost(oldest.result())
+
+
+def _failed(future: Future[V]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
