@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from ..core.backends import pool_of, store_of
 from ..core.jobs import Run
 from ..core.mover import state_directory
 from ..core.service.leftovers import Report
@@ -17,7 +18,7 @@ from ..core.service.sweep import Sweep
 from ..core.service.sweep_hosts import HostPlace
 from ..core.service.sweep_state import StatePlace
 from ..core.service.sync import SyncReport
-from ..core.site import Site, pool_of, store_of
+from ..core.site import Site
 
 SYNC, SWEEP = "sync", "sweep"
 _OLDER_THAN = 24 * 3600.0

@@ -23,7 +23,7 @@ from ..core.jobs.commands import CommandHandler
 from ..core.metrics import PrometheusMetrics
 from ..core.mover import state_directory
 from ..core.periodic import Periodic
-from ..core.service.fleet import open_catalog
+from ..core.service.catalog_place import open_catalog
 from ..core.service.pruning import Keeping, Pruning
 from ..core.service.recovery_loop import EVERY, Recovery
 from ..core.site import Site

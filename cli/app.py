@@ -1,4 +1,4 @@
-"""The command line: `bollard …`. Each command group is a module of its own."""
+"""The command line: `bollard …`. Each command group is a module of its own, see `lazy`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ import os
 import signal
 import sys
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.plugins import PluginError
 from ..core.spi import StorageError
-from . import (
-    agent,
-    api,
-    archive,
-    archive_check,
-    archive_copy,
-    archive_fleet,
-    archive_keep,
-    archive_plan,
-    archive_serve,
-    archive_stats,
-    catalog,
-    conformance,
-    demo,
-    doctor,
-    drivers,
-    events,
-    fences,
-    new_driver,
-    pools,
-    simulate,
-    stores,
-    sweep,
-    sync,
-    wire,
-)
-from .context import Settings
-from .measuring import measured
+from .lazy import lazy_group
 from .output import report
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..core.metrics import PrometheusMetrics
+
+
+COMMANDS = {
+    "archive": "archive",
+    "pool": "pools",
+    "store": "stores",
+    "fence": "fences",
+    "catalog": "catalog",
+    "sync": "sync",
+    "sweep": "sweep",
+    "events": "events",
+    "agent": "agent",
+    "api": "api",
+    "wire": "wire",
+    "conformance": "conformance",
+    "new-driver": "new_driver",
+    "drivers": "drivers",
+    "simulate": "simulate",
+    "demo": "demo",
+    "doctor": "doctor",
+}
 
 
 class Progress(StrEnum):
@@ -54,10 +53,17 @@ class Progress(StrEnum):
 
 app = typer.Typer(
     name="bollard",
+    cls=lazy_group(COMMANDS),
     help="The storage data plane of VM clouds: drivers, snapshots, archive, simulators, conformance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bollard {metadata.version('bollard')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -66,6 +72,9 @@ def root(
     config: Annotated[
         Path | None, typer.Option(help="Configuration file (default: $BOLLARD_CONFIG or the user's own).")
     ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has ended the program
+        bool, typer.Option("--version", help="Print the version, and end.", callback=_version, is_eager=True)
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
     progress: Annotated[
         Progress, typer.Option(help="How progress is shown; json: one object per line on standard error.")
@@ -88,34 +97,16 @@ def root(
         config=config,
         quiet=quiet or progress is Progress.NONE,
         progress=stream,
-        metrics=measured(ctx, metrics_file, metrics_port),
+        metrics=_measured(ctx, metrics_file, metrics_port),
     )
 
 
-archive.app.command()(archive_serve.serve)
-archive.app.command()(archive_fleet.fleet)
-archive.app.command()(archive_copy.copy)
-archive.app.command()(archive_plan.plan)
-app.add_typer(archive.app, name="archive")
-archive.app.command()(archive_stats.stats)
-archive.app.command()(archive_keep.retain)
-archive.app.command()(archive_check.check_up)
-app.add_typer(pools.app, name="pool")
-app.add_typer(stores.app, name="store")
-app.add_typer(fences.app, name="fence")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(catalog.app, name="catalog")
-app.add_typer(conformance.app, name="conformance")
-app.add_typer(wire.app, name="wire")
-app.add_typer(api.app, name="api")
-app.command()(agent.agent)
-app.add_typer(events.app, name="events")
-app.command()(demo.demo)
-app.command()(doctor.doctor)
-app.command()(drivers.drivers)
-app.command()(sweep.sweep)
-app.command()(sync.sync)
-app.command()(new_driver.new_driver)
+def _measured(ctx: typer.Context, path: Path | None, port: int) -> PrometheusMetrics | None:
+    if path is None and not port:
+        return None
+    from .measuring import measured  # Prometheus' library: for those who want it
+
+    return measured(ctx, path, port)
 
 
 def main() -> None:

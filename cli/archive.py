@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 
 from ..core.archive import Level, Manifest, Report
+from ..core.backends import LONGEST
 from ..core.dataplane.foreign import ImageFormat
 from ..core.pool import Pool
-from ..core.site import LONGEST
 from ..core.snapshots import VolumeSnapshots, export_image, import_image
 from ..core.spi import Call, Capability
 from ..transfer_objects.ids import SnapshotId, VolumeId, new_id
@@ -22,10 +22,20 @@ from .jobs import TrustListing
 from .jobs import job as _job
 from .jobs import known as _known
 from .jobs import open_archive as _archive
+from .lazy import lazy_group
 from .output import err, out, print_json, show, show_rows, size_text
 from .sizes import Range
 
-app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True)
+_MORE = {
+    "copy": "archive_copy",
+    "serve": "archive_serve",
+    "stats": "archive_stats",
+    "retain": "archive_keep",
+    "check-up": "archive_check",
+    "fleet": "archive_fleet",
+    "plan": "archive_plan",
+}
+app = typer.Typer(help="Snapshots on secondary storage.", no_args_is_help=True, cls=lazy_group(_MORE))
 
 VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from ..core.backends import LONGEST
 from ..core.fleet import Fleet, Job, Limits, Row, Site, close_sites, jobs_in, jobs_of, open_engine, site_of
-from ..core.site import LONGEST
 from ..core.spi import Call, InvalidArgument
 from . import context
 from .context import CompressionOption, JsonFlag, PoolName, StoreName

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.archive import Policy, Retained
-from ..core.site import LONGEST
+from ..core.backends import LONGEST
 from ..core.spi import Call, InvalidArgument, StorageError
 from . import context
 from .context import JsonFlag, StoreName

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from ..core.archive import VolumeStats
-from ..core.site import LONGEST
+from ..core.backends import LONGEST
 from ..core.spi import Call
 from .context import JsonFlag, StoreName
 from .jobs import open_archive

@@ -16,6 +16,8 @@ from ..core.catalog.engines import open_engine, parse_url
 from ..core.catalog.failures import storage_error
 from ..core.catalog.machines import MACHINES, markdown
 from ..core.catalog.place import default_url
+from ..core.catalog.revision import NEWEST, reading
+from ..core.catalog.revision import current as current_revision
 from ..core.spi import NotFound
 from ..transfer_objects.errors import did_you_mean
 from .context import JsonFlag
@@ -45,7 +47,7 @@ def upgrade(url: CatalogUrl = "", json: JsonFlag = False) -> None:
     """
     with _database(url) as engine:
         with engine.connect() as connection:
-            before = schema.current(connection)
+            before = current_revision(connection)
         after = schema.upgrade(engine)
     show({"before": before, "after": after}, as_json=json)
 
@@ -54,8 +56,8 @@ def upgrade(url: CatalogUrl = "", json: JsonFlag = False) -> None:
 def current(url: CatalogUrl = "", json: JsonFlag = False) -> None:
     """Show the revision of the tables, and the newest."""
     with _connected(url) as connection:
-        found = schema.current(connection)
-    show({"current": found, "newest": schema.newest()}, as_json=json)
+        found = current_revision(connection)
+    show({"current": found, "newest": NEWEST}, as_json=json)
 
 
 @app.command()
@@ -112,5 +114,5 @@ def _database(url: str) -> Iterator[Engine]:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    with _database(url) as engine, schema.reading(engine) as connection:
+    with _database(url) as engine, reading(engine) as connection:
         yield connection

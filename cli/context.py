@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.access import Mover
 from ..core.archive import Compression
+from ..core.backends import pool_of, store_of
 from ..core.config import Backend, Config, load_config
 from ..core.events import Observer, ignore
 from ..core.fence import Fence, open_fence
-from ..core.metrics import PrometheusMetrics
 from ..core.pool import Pool
 from ..core.service.fleet import open_mover
-from ..core.site import Site, pool_of, store_of
 from ..core.store import Store
+from .settings import Settings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The options that stand before the command; `progress` is where JSON lines go, if they are wanted."""
-
-    config: Path | None = None
-    quiet: bool = False
-    progress: TextIO | None = None
-    metrics: PrometheusMetrics | None = None
-
+if TYPE_CHECKING:
+    from ..core.site import Site
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 PoolName = Annotated[str, typer.Option("--pool", "-p", help="A pool of the configuration.")]
@@ -73,6 +63,8 @@ def store(ctx: typer.Context, name: str) -> Store:
 
 def site(ctx: typer.Context) -> Site:
     """Return a site of the whole configuration; close it, or use it in a `with` block."""
+    from ..core.site import Site  # the catalog's library, 0.3 s of CPU, is not for a pool or a store
+
     return Site(config(ctx), lambda kind, backend: _observer(ctx, kind, backend))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.event_stream import DeadLetter, DeadLetters, EventStream, cloud_event
-from ..core.service.fleet import open_catalog
+from ..core.service.catalog_place import open_catalog
 from . import context
 from .context import JsonFlag
 from .output import show, show_rows

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..core.archive import Archive
-from ..core.site import LONGEST
+from ..core.backends import LONGEST
 from ..core.spi import Call
 from . import context
 from .output import transfer

@@ -18,22 +18,20 @@ from typing import Generic, Protocol, Self, TypeVar
 from ..transfer_objects.stores import DataStoreTO, PrimaryDataStoreTO
 from .access import Mover
 from .archive import Archive
+from .backends import pool_of, store_of
 from .catalog import Catalog
 from .config import Backend, Config
 from .events import Observer, ignore
 from .host_identity import identified
 from .hypervisors import open_hypervisor
 from .mover import state_directory
-from .pool import Pool, open_pool
-from .service.fleet import open_catalog, open_mover
+from .pool import Pool
+from .service.catalog_place import open_catalog
+from .service.fleet import open_mover
 from .spi import Call, Host, InvalidArgument, NotFound, StorageError
-from .store import Store, open_store
+from .store import Store
 from .travelled import check_travelled
 from .vm_snapshots.hypervisor import Hypervisor
-
-# A full of a big volume over a slow link takes a night, not more; without reflinks the qcow2 driver copies
-# the whole volume for a snapshot.
-LONGEST = 24 * 3600.0
 
 
 class _Closes(Protocol):
@@ -231,20 +229,3 @@ class _Shelf(Generic[T]):
             with lock, suppress(StorageError):
                 if name in self._things:
                     self._things.pop(name).close()
-
-
-def pool_of(backend: Backend, observe: Observer = ignore) -> Pool:
-    """Open a pool as the configuration has it; the caller closes it."""
-    return open_pool(
-        backend.name,
-        backend.driver,
-        backend.options,
-        observe=observe,
-        timeout=LONGEST,
-        limits=backend.limits,
-    )
-
-
-def store_of(backend: Backend, observe: Observer = ignore) -> Store:
-    """Open a store as the configuration has it; the caller closes it."""
-    return open_store(backend.name, backend.driver, backend.options, observe=observe, limits=backend.limits)

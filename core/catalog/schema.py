@@ -11,8 +11,7 @@ fits what Bollard made before it had revisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +26,8 @@ from sqlalchemy import Connection, Engine, text
 
 from ..spi.errors import Conflict
 from .base import Base
-from .engines import READING, is_postgresql
+from .engines import is_postgresql
+from .revision import NEWEST, current, reading
 
 # Modules of `bollard.core` with tables; a test finds those that are missing here.
 TABLES = (
@@ -56,11 +56,11 @@ def prepare(engine: Engine) -> None:
     """
     with reading(engine) as connection:
         found = current(connection)
-    if found == newest():
+    if found == NEWEST:
         return
     if is_postgresql(engine) and (found is None or known(found)):
         what = f"has revision {found}" if found else "has no tables of this version"
-        raise Conflict(f"the catalog's database {what}, and {newest()} is needed: {_UPGRADE}")
+        raise Conflict(f"the catalog's database {what}, and {NEWEST} is needed: {_UPGRADE}")
     upgrade(engine)
 
 
@@ -76,26 +76,12 @@ def upgrade(engine: Engine, to: str = "head") -> str:
         found = current(connection)
         if found is not None and not known(found):
             raise Conflict(
-                f"the catalog has revision {found}, and Bollard knows {newest()} at most; use a newer one"
+                f"the catalog has revision {found}, and Bollard knows {NEWEST} at most; use a newer one"
             )
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
-    return newest()
-
-
-def current(connection: Connection) -> str | None:
-    """Return the revision of a database's tables; None if it has none."""
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-@cache
-def newest() -> str:
-    """Return the newest revision that this version knows."""
-    head = _scripts().get_current_head()
-    if head is None:
-        raise AssertionError
-    return head
+    return NEWEST
 
 
 def known(revision: str) -> bool:
@@ -120,13 +106,6 @@ def _told(difference: Any) -> str:
     if isinstance(difference, list):  # of one column
         return "; ".join(_told(one) for one in difference)
     return " ".join(str(part) for part in difference if part is not None)
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that changes nothing and waits for no writer."""
-    with engine.connect().execution_options(**{READING: True}) as connection, connection.begin():
-        yield connection
 
 
 def _config() -> Config:

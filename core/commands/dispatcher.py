@@ -24,9 +24,10 @@ from ...transfer_objects.objects import (
     TemplateObjectTO,
     VolumeObjectTO,
 )
+from ..backends import LONGEST
 from ..locks import ObjectLocks
 from ..plugins import PluginError
-from ..site import LONGEST, Site
+from ..site import Site
 from ..spi import Call, Internal, Progress, StorageError, Unavailable
 from . import copying, disk_only, disks, freezing, incremental, luns, objects, vm_snapshots
 from .names import snapshot_id, template_id, volume_id

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 import bollard.core
-from bollard.core.catalog import Base, Catalog, schema
+from bollard.core.catalog import Base, Catalog, revision, schema
 from bollard.core.catalog.engines import open_engine, parse_url
 from bollard.core.catalog.snapshots import Ref, SnapshotRecord
 from bollard.core.spi import Conflict
@@ -33,8 +33,8 @@ def engine(catalog_url):
 
 def test_upgraded_tables_are_those_that_the_code_declares(engine):
     """Each revision is complete: types, indexes and constraints, on each kind of database."""
-    with schema.reading(engine) as connection:
-        assert schema.current(connection) == schema.newest()
+    with revision.reading(engine) as connection:
+        assert revision.current(connection) == revision.NEWEST
         assert schema.differences(connection) == []
 
 
@@ -43,7 +43,7 @@ def test_difference_is_found(engine):
     with engine.begin() as connection:
         connection.execute(text("DROP INDEX ix_snapshot_refs_volume"))
         connection.execute(text("DROP TABLE vm_snapshot_member"))
-    with schema.reading(engine) as connection:
+    with revision.reading(engine) as connection:
         told = "\n".join(schema.differences(connection))
 
     assert "ix_snapshot_refs_volume" in told
@@ -63,7 +63,7 @@ def test_all_modules_with_tables_are_known():
 def test_upgrade_is_repeatable(engine):
     """A second one changes nothing."""
     before = inspect(engine).get_table_names()
-    assert schema.upgrade(engine) == schema.newest()
+    assert schema.upgrade(engine) == revision.NEWEST
     assert inspect(engine).get_table_names() == before
 
 
@@ -105,8 +105,8 @@ def test_catalog_of_the_time_before_revisions_is_kept(tmp_path):
     with closing(Catalog(url)) as catalog, catalog.transaction() as session:
         record = session.get_one(SnapshotRecord, "s1")
         assert (record.volume, record.size, record.state) == ("v1", 512, "BackedUp")
-    with schema.reading(open_engine(parse_url(url))) as connection:
-        assert schema.current(connection) == schema.newest()
+    with revision.reading(open_engine(parse_url(url))) as connection:
+        assert revision.current(connection) == revision.NEWEST
         assert schema.differences(connection) == []
 
 
@@ -143,8 +143,8 @@ def test_older_sqlite_is_upgraded_when_it_is_opened(tmp_path):
     engine = open_engine(parse_url(url))
     schema.upgrade(engine, "0001")
     Catalog(url).close()
-    with schema.reading(engine) as connection:
-        assert schema.current(connection) == schema.newest()
+    with revision.reading(engine) as connection:
+        assert revision.current(connection) == revision.NEWEST
 
 
 def test_newer_tables_are_refused(engine, catalog_url):
@@ -183,7 +183,7 @@ def test_revisions_are_a_line():
     numbers = [number for number, about in schema.revisions() if about]
     assert numbers == sorted(numbers)
     assert numbers[0] == "0001"
-    assert numbers[-1] == schema.newest()
+    assert numbers[-1] == revision.NEWEST
 
 
 def test_indexes_of_the_unfinished_hold_all_transient_states(engine):
@@ -208,9 +208,9 @@ def test_many_may_open_a_new_catalog_at_the_same_time(tmp_path):
     def open_it() -> str | None:
         ready.wait(10)
         with closing(Catalog(url)) as catalog, catalog.reading() as session:
-            return schema.current(session.connection())
+            return revision.current(session.connection())
 
     with ThreadPoolExecutor(4) as pool:
         found = [future.result(60) for future in [pool.submit(open_it) for _ in range(4)]]
 
-    assert found == [schema.newest()] * 4
+    assert found == [revision.NEWEST] * 4

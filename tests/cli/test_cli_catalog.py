@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bollard.core.catalog import Catalog, schema
+from bollard.core.catalog import Catalog, revision
 from bollard.core.catalog.snapshots import SnapshotEvent, SnapshotRecord
 from bollard.core.catalog.transitions import history
 
@@ -24,9 +24,9 @@ def test_upgrade_brings_an_empty_database_to_the_newest(bollard, url):
     assert bollard("catalog", "current", "--url", url, "--json").json["current"] is None
     assert bollard("catalog", "upgrade", "--url", url, "--json").json == {
         "before": None,
-        "after": schema.newest(),
+        "after": revision.NEWEST,
     }
-    assert bollard("catalog", "upgrade", "--url", url, "--json").json["before"] == schema.newest()
+    assert bollard("catalog", "upgrade", "--url", url, "--json").json["before"] == revision.NEWEST
     assert bollard("catalog", "check", "--url", url).code == 0
 
 
@@ -55,7 +55,7 @@ def test_history_is_in_order(bollard):
     rows = bollard("catalog", "history", "--json").json
 
     assert rows[0]["revision"] == "0001"
-    assert rows[-1]["revision"] == schema.newest()
+    assert rows[-1]["revision"] == revision.NEWEST
     assert all(row["about"] for row in rows)
 
 

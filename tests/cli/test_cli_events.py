@@ -7,7 +7,7 @@ from contextlib import closing
 from bollard.core.catalog import publish
 from bollard.core.config import load_config
 from bollard.core.event_stream import Deliverer, Webhook
-from bollard.core.service.fleet import open_catalog
+from bollard.core.service.catalog_place import open_catalog
 from bollard.core.spi import Internal
 from bollard.transfer_objects import Secret
 

@@ -15,7 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 _FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(["bollard.cli.app", "bollard.conformance.run", "bollard.conformance.lab"])
+_FORKS.set_forkserver_preload(
+    ["bollard.cli.conformance", "bollard.conformance.run", "bollard.conformance.lab"]
+)
 
 
 def bollard(

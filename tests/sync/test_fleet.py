@@ -9,7 +9,8 @@ from sqlalchemy import make_url
 
 from bollard.core.catalog import Catalog
 from bollard.core.config import load_config
-from bollard.core.service.fleet import catalog_url, open_catalog, open_mover
+from bollard.core.service.catalog_place import catalog_url, open_catalog
+from bollard.core.service.fleet import open_mover
 from bollard.core.service.intents import CatalogJournal
 from bollard.core.site import Site
 from bollard.core.spi import InvalidArgument
