@@ -39,6 +39,7 @@ from .model import Tier, Verdict
 from .registry import CHECKS
 from .selection import Selection, parse_select, parse_shard, require_known
 from .settings import SuiteSettings, load_settings
+from .undisturbed import plugins, undisturbed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ def run_suite(driver: str, config: Path | None = None, options: RunOptions | Non
         _try_to_open(settings)
     started, collector = time.time(), _Collector()
     arguments = _arguments(settings, config, options)
-    with contextlib.redirect_stdout(io.StringIO()) if options.quiet else contextlib.nullcontext():
+    silent = contextlib.redirect_stdout(io.StringIO()) if options.quiet else contextlib.nullcontext()
+    with undisturbed(), silent:
         code = pytest.main(arguments, plugins=[collector])
     if code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
@@ -152,7 +154,15 @@ def _check(settings: SuiteSettings, options: RunOptions) -> None:
 
 
 def _arguments(settings: SuiteSettings, config: Path | None, options: RunOptions) -> list[str]:
-    arguments = ["-p", "no:cacheprovider", "--import-mode=importlib", "--assert=plain", "-q", "--no-header"]
+    arguments = [
+        *plugins(options.jobs),
+        "-p",
+        "no:cacheprovider",
+        "--import-mode=importlib",
+        "--assert=plain",
+        "-q",
+        "--no-header",
+    ]
     # No ini file: neither ours nor one that lies near the vendor's configuration has a say.
     arguments += ["-c", os.devnull, f"--rootdir={CHECKS}", "--no-summary", "--tb=no"]
     arguments += [f"--bollard-driver={settings.driver}", f"--bollard-tier={options.tier}"]
