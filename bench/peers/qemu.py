@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from .contestant import CONNECTIONS, Changed, Contestant, Place
-from .images import MIB, Image
+from .images import KIB, MIB, Image
 from .tools import flush, run
 
 _PART = "16M"
+_CLUSTER = 64 * KIB  # of qcow2, and the granularity of a bitmap that `qemu-img bitmap --add` or libvirt makes
 
 
 class _ConvertAndCarry(Contestant):
@@ -143,9 +144,9 @@ class Bitmaps(Contestant):
         self._send(image, tag, image.extents)
 
     def increment(self, image: Image, tag: str, parent: str, changed: Changed) -> None:
-        """What the bitmap says."""
+        """What the bitmap says: whole clusters, since QEMU makes a bitmap as coarse as those of the image."""
         self._parents[tag] = parent
-        self._send(image, tag, changed)
+        self._send(image, tag, _clusters(changed, image.size))
 
     def _send(self, image: Image, tag: str, extents: Changed) -> None:
         stream = self.place.home / f"{tag}.data"
@@ -179,6 +180,20 @@ class Bitmaps(Contestant):
                 out.seek(offset)
                 out.write(file.read(length))
         stream.unlink()
+
+
+def _clusters(changed: Changed, size: int) -> list[tuple[int, int]]:
+    """Return what a dirty bitmap of a qcow2 image shows of these changes, neighbours as one extent."""
+    dirty = {
+        n for offset, length in changed for n in range(offset // _CLUSTER, -(-(offset + length) // _CLUSTER))
+    }
+    found: list[tuple[int, int]] = []
+    for number in sorted(dirty):
+        start, stop = number * _CLUSTER, min((number + 1) * _CLUSTER, size)
+        if found and sum(found[-1]) == start:
+            start = found.pop()[0]
+        found.append((start, stop - start))
+    return found
 
 
 class Nbdcopy(Contestant):
