@@ -23,6 +23,7 @@ from .intent import Timing, WallClock
 from .manifest import Manifest
 from .names import VERSION, check_id, manifest_key, parse, volume_prefix
 from .parallel import Workers
+from .replace import Replacement
 from .rescue import publish_rescue
 from .restore import restore
 from .retain import Retained, carry_out, judge
@@ -115,12 +116,55 @@ class Archive:
         else:
             begun = self._beginning(volume, snapshot).begin(parent, call)
             publish_rescue(self._store, call)
-            options = replace(options, created=options.created or datetime.fromtimestamp(self._clock(), UTC))
-            manifest = Creation(self._store, begun, options, self._workers).run(source, changed, call, copy)
+            creation = Creation(self._store, begun, self._dated(options), self._workers)
+            manifest = creation.run(source, changed, call, copy)
         if (manifest.size, manifest.parent) != (source.size, parent):
             text = f"{volume}/{snapshot} is in the archive with {manifest.size} bytes and the parent"
             raise Conflict(f"{text} {manifest.parent}, not {source.size} and {parent}")
         return manifest
+
+    def replace(
+        self,
+        source: BlockSource,
+        call: Call,
+        *,
+        volume: str,
+        snapshot: str,
+        options: CreateOptions = CreateOptions(),  # noqa: B008 - frozen
+    ) -> Manifest:
+        """Archive a full image in the place of the one that has this id, if any; safe to repeat.
+
+        The old one is there, and whole, until the new one is committed in one step; its space is freed after
+        that (by the next `collect` where the store's listing lags, or if freeing fails). Of two that
+        replace it at once the later one stays. Increments made from the old one stay whole.
+
+        Args:
+            source: as for `create`.
+
+        Raises:
+            Busy: another writer is at it (with `retry_after`).
+            DataLoss: the source is damaged.
+            StorageError: with the outcome not applied, the old one is still there; with the outcome unknown,
+                one of the two is.
+        """
+        check_id("volume", volume)
+        check_id("snapshot", snapshot)
+        return Replacement(
+            store=self._store,
+            beginning=self._beginning(volume, snapshot),
+            options=self._dated(options),
+            workers=self._workers,
+            collect=lambda: self._collect_listed(volume, call),
+        ).run(source, call)
+
+    def _collect_listed(self, volume: str, call: Call) -> Collected | None:
+        """Free what nobody needs if the listing shows it; None: a later `collect` does."""
+        if not self._store.traits().listing_consistent:
+            return None
+        return self.collect(call, volume=volume)
+
+    def _dated(self, options: CreateOptions) -> CreateOptions:
+        return replace(options, created=options.created or datetime.fromtimestamp(self._clock(), UTC))
 
     def _beginning(self, volume: str, snapshot: str) -> Beginning:
         return Beginning(
@@ -289,8 +333,8 @@ class Archive:
         """
         check_id("volume", volume)
         remove_manifest(self._store, volume, check_id("snapshot", snapshot), call)
-        if known is None and not self._store.traits().listing_consistent:
-            return None
+        if known is None:
+            return self._collect_listed(volume, call)
         return self.collect(call, volume=volume, known=known)
 
     def collect(self, call: Call, *, volume: str, known: Iterable[str] | None = None) -> Collected:
@@ -335,8 +379,8 @@ class Archive:
             return Retained(volume=volume, verdicts=verdicts, collected=None)
 
         def collect() -> Collected | None:
-            if known is None and not self._store.traits().listing_consistent:
-                return None
+            if known is None:
+                return self._collect_listed(volume, call)
             return self.collect(call, volume=volume, known=known)
 
         return carry_out(self._store, volume, verdicts, collect, call)

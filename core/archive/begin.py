@@ -38,7 +38,12 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """Who begins to archive what."""
+    """Who begins to archive what.
+
+    Attributes:
+        replaced: the attempt whose image is to be replaced, or "": its run has ended, so nobody waits for it;
+            and nothing of it is taken over, as it goes away.
+    """
 
     store: Store
     volume: str
@@ -47,6 +52,7 @@ class Beginning:
     writer: str
     clock: WallClock
     timing: Timing
+    replaced: str = ""
 
     def begin(self, parent: str | None, call: Call) -> Begun:
         """Put the intent and make sure that what it relies on was still there afterwards.
@@ -83,7 +89,8 @@ class Beginning:
     def _earlier(self, call: Call) -> list[Intent]:
         """Return the intents of earlier runs; `Busy` if one is alive and somebody else's."""
         keys = (parse(item.key) for item in keys_under(self.store, self._prefix, call))
-        layers = sorted({key.layer for key in keys if key and key.attempt and not key.part})
+        begun = {key.layer for key in keys if key and key.attempt and not key.part}
+        layers = sorted(begun - {f"{self.snapshot}/{self.replaced}"})
         intents = [i for layer in layers if (i := read_intent(self.store, self.volume, layer, call))]
         for intent in intents:
             left = intent.expires / 1000 - self.clock()

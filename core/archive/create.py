@@ -110,9 +110,9 @@ class Creation:
         self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier | None = None
     ) -> Manifest:
         """Store what changed and commit; return what is in the archive then."""
-        return self.commit(self._copied(source, changed, call, copy or Creation.copy), call)
+        return self.commit(self.copied(source, changed, call, copy or Creation.copy), call)
 
-    def _copied(
+    def copied(
         self, source: BlockSource, changed: Iterable[Extent] | None, call: Call, copy: Copier
     ) -> Manifest:
         """Step 4: store what changed; return the manifest, which nobody can see yet."""
@@ -213,6 +213,21 @@ class Creation:
             DeadlineExceeded: the lease is over.
             DataLoss: a part that the manifest needs is gone.
         """
+        body, last_moment = self.sealed(manifest, call)
+        # Without conditional put the later of two runs wins: both manifests are complete and right.
+        exclusive = self.store.traits().conditional_put
+        key = manifest_key(manifest.volume, manifest.snapshot)
+        try:
+            self.store.put(key, body, last_moment, if_absent=exclusive)
+        except Conflict:
+            winner = load_manifest(self.store, manifest.volume, manifest.snapshot, call)
+            if winner.digest != manifest.digest:
+                raise
+            return winner
+        return manifest
+
+    def sealed(self, manifest: Manifest, call: Call) -> tuple[Body, Call]:
+        """Steps 5 and 6: return what is to be put, and until when; raises as `commit`."""
         self.begun.lease.renew(call)
         try:
             check_parts(self.store, manifest, self.workers, call)
@@ -221,18 +236,7 @@ class Creation:
             raise
         data = manifest.to_bytes()
         Manifest.from_bytes(data, manifest.volume, manifest.snapshot)  # what nobody can read is no backup
-        last_moment = self.begun.lease.confirm(call)
-        # Without conditional put the later of two runs wins: both manifests are complete and right.
-        exclusive = self.store.traits().conditional_put
-        key = manifest_key(manifest.volume, manifest.snapshot)
-        try:
-            self.store.put(key, Body.of(data), last_moment, if_absent=exclusive)
-        except Conflict:
-            winner = load_manifest(self.store, manifest.volume, manifest.snapshot, call)
-            if winner.digest != manifest.digest:
-                raise
-            return winner
-        return manifest
+        return Body.of(data), self.begun.lease.confirm(call)
 
 
 Copier = Callable[[Creation, BlockSource, Iterable[Task], Done, Call], None]

@@ -78,19 +78,21 @@ def stored(manifest: Manifest) -> int:
 def volume_to_store(source: VolumeObjectTO, to: DataTO, site: Site, call: Call) -> CopyCmdAnswer:
     """Copy a volume that nobody writes to. A copy that is there already is replaced: it may be an older one.
 
+    The older one stays readable until the new one is whole, and takes its place in one step.
     It lies under the id of the destination: two destinations are two copies, each with the bytes of its time.
     No path counts: what it names, which could be anybody's snapshot, would be replaced.
 
     Raises:
         InUse: a VM has it.
+        StorageError: as of `Archive.replace`: its outcome says whether the older copy is still the one there.
     """
     if not isinstance(to, VolumeObjectTO):
         raise InvalidArgument("a volume is copied as a volume")
     pool, archive = pool_of(site, source), archive_of(site, to)
     place = Archived(to.uuid or volume_id(source), VOLUME_COPY)
     with reading_volume(site, pool, volume_id(source)) as content:
-        archive.delete(step(call), volume=place.volume, snapshot=place.snapshot)
-        manifest = _create(archive, place, pool.throttle.source(content, call), pool.name, call)
+        options, slow = CreateOptions(origin=origin_of(pool.name)), pool.throttle.source(content, call)
+        manifest = archive.replace(slow, call, **place._asdict(), options=options)
     return CopyCmdAnswer(new_data=told(to, path=place.path, size=manifest.size))
 
 
