@@ -50,7 +50,7 @@ def to_template(ctx: Context, snapshot: SnapshotId, request: TemplateRequest, ca
 
     Raises:
         InvalidArgument: the snapshot is not at rest.
-        Conflict: the store has another template of this id.
+        Conflict: the store has another template of this id; it stays.
         StorageError: nothing is left of the template; after a crash, a sync removes it.
     """
     check_id("template", request.id)
@@ -79,12 +79,18 @@ class _Making:
         if known is None and there is not None:
             raise Conflict(f"store {request.store!r} has a template {request.id} already")
         if known is not None and known.finished:
-            if there is not None and known.snapshot == self.snapshot:
+            if there is not None:
+                self._refuse_another(known)
                 self.uses.finish_template(self._use(), found.record.size)
                 return there
             self.uses.drop(UseKind.TEMPLATE, request.id)  # it was deleted since
         self.uses.begin(self._use())
         return self._made(found, call)
+
+    def _refuse_another(self, known: SnapshotUse) -> None:
+        """Keep the image that is there from passing for this snapshot's, or being removed with a failure."""
+        if known.snapshot != self.snapshot:
+            raise Conflict(f"template {self.request.id} is made of snapshot {known.snapshot}")
 
     def _use(self) -> SnapshotUse:
         request = self.request

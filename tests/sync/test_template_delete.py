@@ -19,7 +19,7 @@ from bollard.core.service.templates import TemplateService
 from bollard.core.service.templates_delete import TemplateRemoval
 from bollard.core.service.templates_records import fresh_ref
 from bollard.core.service.volumes_records import NewVolume
-from bollard.core.spi import Busy, Call, Conflict, HasDependents, NotFound, TemplateSpec
+from bollard.core.spi import Busy, Call, Conflict, HasDependents, NotFound, Outcome, TemplateSpec
 from bollard.transfer_objects.enums import DataStoreRole
 from bollard.transfer_objects.ids import SnapshotId, TemplateId, VolumeId
 from fit_site import Fit, opened
@@ -143,6 +143,21 @@ def test_a_template_is_not_made_under_the_id_of_another_one(fit):
     with pytest.raises(Conflict, match="has 4194304 bytes"):
         to_template(fit.ctx, S1, TemplateRequest(id=T1, store="nightly"), call())
     assert not archived(fit)
+
+
+@pytest.mark.parametrize("catalog_url", ["sqlite"], indirect=True)
+def test_a_template_is_not_made_of_another_snapshot_under_the_same_id(fit):
+    """It would be told as made, with the first one's bytes; or a failure would remove the image."""
+    other = SnapshotId("s-2")
+    fit.snapshots.create(SnapshotRequest(id=other, volume=V1), call())
+    make(fit)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="is made of snapshot s-1") as caught:
+            to_template(fit.ctx, other, TemplateRequest(id=T1, store="nightly"), call())
+        assert caught.value.outcome is Outcome.NOT_APPLIED
+        assert archived(fit)
+    make(fit)
+    assert states(fit) == ["Ready", "Ready", "Ready"]
 
 
 @contextmanager
