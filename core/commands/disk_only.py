@@ -39,9 +39,10 @@ from ..vm_snapshots.hypervisor import Hypervisor
 from .guests import disk_of, held_by, hypervisor_of, refuse_encryption
 from .images import image_at, image_below, overlay_at, own_image, remove_overlay
 from .names import vm_id, vm_snapshot_id, volume_id
+from .reverting import Switched, end_left, reverting
 from .storages import given, object_of, pool_of
 from .telling import told
-from .vm_tasks import vm_of
+from .vm_tasks import vm_of, vms_of
 
 
 def create_disk_only(
@@ -58,6 +59,7 @@ def create_disk_only(
         raise InvalidArgument("the command has no volumes")
     hypervisor = hypervisor_of(site, command.vm_name, call)
     driver, overlays, sizes = hypervisor.require(Overlays), {}, {}
+    end_left(site, command.vm_name, call)
     for volume_to, name in asked:
         refuse_encryption(volume_to.requires_encryption)
         volume = volume_id(volume_to)
@@ -101,35 +103,28 @@ def revert_disk_only(
     """Put a stopped VM's volumes on new files above the snapshots' images; what it wrote to before goes.
 
     Each revert has files of its own: a repeated one must not be taken for the one before it, after which
-    the guest has written.
+    the guest has written. What one that was killed has left goes with the next task of the VM, or a sync.
     """
     _refuse_firmware(uefi=command.uefi_enabled or bool(command.nvram_snapshot_path))
     vm, token = vm_id(command.vm_name), new_id("r")
     hypervisor = hypervisor_of(site, command.vm_name, call)
     driver, overlays, bases = hypervisor.require(Overlays), {}, {}
-    old: list[tuple[FileLocation, VolumeId, FileLocation]] = []
-    new: list[VolumeObjectTO] = []
+    end_left(site, command.vm_name, call)
+    switched: list[Switched] = []
+    answered: list[VolumeObjectTO] = []
     for snapshot in command.snapshots:
         volume_to, own, volume = _owner(snapshot, site, call)
         disk = disk_of(hypervisor, vm, volume, call)
-        present = _file(disk.location)
-        kind = "qcow2" if present.path == own.path else present.format
-        overlays[disk.device] = overlay_at(own, volume, f"{token}.vms.{kind}")
-        bases[disk.device] = image_at(own, volume, snapshot.path)
-        old.append((own, volume, present))
-        new.append(told(volume_to, path=overlays[disk.device].path.name))
-    hypervisor.run("overlay.switch", lambda c: driver.switch_images(vm, overlays, bases, c), step(call))
-    for own, volume, image in old:
-        if image.path != own.path and image.path not in [base.path for base in bases.values()]:
-            _remove_unneeded(own, volume, image)
-    return RevertDiskOnlyVmSnapshotAnswer(volumes=tuple(new))
-
-
-def _remove_unneeded(own: FileLocation, volume: VolumeId, image: FileLocation) -> None:
-    try:
-        remove_overlay(own, volume, image)
-    except HasDependents:
-        return  # another snapshot stands on it
+        old, base = _file(disk.location), image_at(own, volume, snapshot.path)
+        kind = "qcow2" if old.path == own.path else old.format
+        new = overlay_at(own, volume, f"{token}.vms.{kind}")
+        overlays[disk.device], bases[disk.device] = new, base
+        pool = pool_of(site, _placed(volume_to, snapshot))
+        switched.append(Switched(pool=pool, volume=volume, own=own, base=base, old=old, new=new))
+        answered.append(told(volume_to, path=new.path.name))
+    with reverting(site, str(command.vm_name), switched, call):
+        hypervisor.run("overlay.switch", lambda c: driver.switch_images(vm, overlays, bases, c), step(call))
+    return RevertDiskOnlyVmSnapshotAnswer(volumes=tuple(answered))
 
 
 def delete_disk_only(command: DeleteDiskOnlyVmSnapshotCommand, site: Site, call: Call) -> Answer:
@@ -140,6 +135,8 @@ def delete_disk_only(command: DeleteDiskOnlyVmSnapshotCommand, site: Site, call:
         InUse: it is the file that the VM writes to, or that the volume continues in. No file was deleted.
     """
     _refuse_firmware(uefi=bool(command.nvram_snapshot_path))
+    for name in vms_of(command):
+        end_left(site, name, call)  # what a dead revert has left may stand on them
     files = [_deletable(snapshot, site, call) for snapshot in command.snapshots]
     for own, volume, image in files:
         remove_overlay(own, volume, image)
@@ -167,6 +164,7 @@ def merge_disk_only(command: MergeDiskOnlyVmSnapshotCommand, site: Site, call: C
     """Merge each child into its parent; a running guest writes on meanwhile. Repeatable."""
     vm = vm_id(command.vm_name)
     hypervisor = hypervisor_of(site, command.vm_name, call)
+    end_left(site, command.vm_name, call)
     for tree in command.merge_trees:
         _merge(tree, vm, hypervisor, site, call)
     return Answer()
@@ -196,9 +194,13 @@ def _owner(data: DataTO, site: Site, call: Call) -> tuple[VolumeObjectTO, FileLo
             volume_to = given(data.volume, "volume of the snapshot")
         case TemplateObjectTO():
             raise InvalidArgument("a template has no disk-only snapshots")
-    store = volume_to if volume_to.data_store is not None else data
     volume = volume_id(volume_to)
-    return volume_to, own_image(pool_of(site, store), volume, call), volume
+    return volume_to, own_image(pool_of(site, _placed(volume_to, data)), volume, call), volume
+
+
+def _placed(volume: VolumeObjectTO, data: DataTO) -> DataTO:
+    """Return which of the two says on what pool the volume is."""
+    return volume if volume.data_store is not None else data
 
 
 def _refuse_firmware(*, uefi: bool) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from ..commands.reverting import RevertKind
 from ..mover import state_directory
 from ..site import Site
 from ..vm_snapshots import (
@@ -48,6 +49,7 @@ class Services:
     vm_snapshots: VmSnapshotManager
     inventory: CatalogInventory
     context: Context
+    site: Site
 
     def sync(self) -> Sync:
         """Return what ends all that dead processes left."""
@@ -58,6 +60,7 @@ class Services:
                 ActSync(works=self.templates.works, settlers=settlers),
                 VmSnapshotKind(sync=VmSnapshotSync(self.vm_snapshots), vms_of=inventory.vms_of),
                 SnapshotKind(context=self.context, vm_of=inventory.vm_of, vms_of=inventory.vms_of),
+                RevertKind(site=self.site),
             )
         )
 
@@ -102,4 +105,5 @@ def open_services(
             vm_snapshots=manager,
             inventory=inventory,
             context=context,
+            site=site,
         )

@@ -1,6 +1,6 @@
 """Sync: what is in a transient state is decided by asking the backends, and ends at rest.
 
-    kinds      volumes ── VM snapshots ── volume snapshots ── templates
+    kinds      volumes, templates ── VM snapshots ── volume snapshots ── disk-only reverts
     groups     what belongs to one VM, else to one pool: one after the other, oldest first
     all groups at once: a backend that does not answer delays its own group and no other
 

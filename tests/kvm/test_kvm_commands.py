@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bollard.core.commands.images import own_image
+from bollard.core.commands import reverting
+from bollard.core.commands.images import image_below, own_image
 from bollard.core.config import load_config
+from bollard.core.invoke import Invoker
 from bollard.core.site import Site
-from bollard.core.spi import Backups
+from bollard.core.spi import Backups, FileLocation, ShowsDisks
 from bollard.transfer_objects.cloudstack import Payload, native_id
 from bollard.transfer_objects.commands import (
     AttachCommand,
@@ -27,6 +30,7 @@ from bollard.transfer_objects.commands import (
     MergeTree,
     RecreateCheckpointsCommand,
     RemoveBitmapCommand,
+    RevertDiskOnlyVmSnapshotCommand,
     RevertSnapshotCommand,
 )
 from bollard.transfer_objects.enums import VMSnapshotType
@@ -117,6 +121,53 @@ def test_a_life_under_a_running_vm(orders: Orders, kvm_rig: KvmRig) -> None:
     assert orders.read(of) == noise("vol-1")
     for gone in (of, made[0]):
         orders.do(DeleteCommand(data=gone))
+    assert orders.leftovers() == []
+
+
+class Killed(BaseException):
+    """The process is dead."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_revert_that_is_killed_at_the_switch(
+    orders: Orders, kvm_rig: KvmRig, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The next task of the VM removes the file that it has not; its own, and the snapshot, stay."""
+    vm = kvm_rig.blank()
+    of = orders.make(volume("vol-1", FILES))
+    orders.do(AttachCommand(disk=disk(of), vm_name=vm.name))
+    own = own_image(orders.site.pool("files"), VolumeId("vol-1"), call())
+    target = VMSnapshotTO(snapshot_name="first", snapshot_type=VMSnapshotType.DISK)
+    orders.do(CreateDiskOnlyVmSnapshotCommand(target=target, vm_name=vm.name, volumes=(of,)))
+    vm.stop()
+    run = Invoker.run
+
+    def dying(self: Invoker, operation: str, *args: Any, **more: Any) -> Any:
+        if operation == "overlay.switch" and when == "before":
+            raise Killed
+        result = run(self, operation, *args, **more)
+        if operation == "overlay.switch":
+            raise Killed
+        return result
+
+    to = snapshot(1, of, path=own.path.name)
+    with monkeypatch.context() as patched:
+        patched.setattr(Invoker, "run", dying)
+        patched.setattr(reverting, "_try", lambda *_: "")
+        with pytest.raises(Killed):
+            orders.ask(RevertDiskOnlyVmSnapshotCommand(vm_name=vm.name, snapshots=(to,)))
+    assert orders.leftovers() == [f"journal {reverting.KIND}"]
+    target = VMSnapshotTO(snapshot_name="second", snapshot_type=VMSnapshotType.DISK)
+    orders.do(CreateDiskOnlyVmSnapshotCommand(target=target, vm_name=vm.name, volumes=(of,)))
+    disks = orders.site.hypervisor().require(ShowsDisks).vm_disks(VmId(vm.name), call())
+    top = next(one.location for one in disks if one.object_id == "vol-1")
+    image, chain = (top if isinstance(top, FileLocation) else None), []
+    while image is not None:
+        chain.append(image.path)
+        image = image_below(image)
+    assert chain[-1] == own.path
+    assert len(chain) == 3
+    assert set(own.path.parent.glob("vol-1.*qcow2")) == set(chain)
     assert orders.leftovers() == []
 
 
