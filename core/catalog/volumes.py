@@ -111,14 +111,14 @@ class ObjectRef(MappedAsDataclass, Base, kw_only=True):
     Attributes:
         id: rises with time.
         kind: whose bytes; `object` is its id.
-        store: name of the store, or of the pool.
+        store: name of the store, or of the pool: `role` says which of the two, as both may have one name.
         path: on the store.
         size: bytes that a guest sees; `physical_size`: bytes that it takes on the store.
     """
 
     __tablename__ = "object_refs"
     __table_args__ = (
-        UniqueConstraint("kind", "object", "store", name="object_refs_one_per_store"),
+        UniqueConstraint("kind", "object", "role", "store", name="object_refs_one_per_store"),
         Index("object_refs_store", "store", "path"),
         unfinished_index("object_refs", OBJECTS.transient, "id"),
     )

@@ -26,7 +26,7 @@ from ..spi import Busy, Conflict, InvalidArgument, NotFound, Volume
 from .exclusion import refuse_while_volume_acts
 from .snapshots_records import RESTING, Found, found_in
 from .snapshots_tables import UNFINISHED, SnapshotOrder, SnapshotUse, UseKind
-from .templates_records import fresh_ref, known_template, ref_on, refuse_other_size, refuse_shared_name
+from .templates_records import fresh_ref, known_template, refuse_other_size
 
 _READABLE = RESTING | {SnapshotState.BACKING_UP}
 
@@ -83,7 +83,6 @@ class Uses:
             if use.kind is UseKind.TEMPLATE:
                 _refuse_going(session, use.target)
                 refuse_other_size(session, use.target, found.record.size)
-                refuse_shared_name(ref_on(session, use.target, use.place), DataStoreRole.IMAGE)
             session.add(use)
             return use
 

@@ -24,7 +24,7 @@ from ..pool import Pool
 from ..spi import Call, Conflict, Outcome, StorageError, TemplateSpec
 from ..steps import step
 from .hooks import Act, Hooks, Reservation
-from .templates_records import KIND, fresh_ref, known_template, ref_on, refuse_shared_name, there_on
+from .templates_records import KIND, fresh_ref, known_template, ref_on, there_on
 from .volumes_steps import Backends
 from .works import Work, Works
 
@@ -48,7 +48,7 @@ class TemplateService:
     def find(self, template: TemplateId, pool: str) -> ObjectRef | None:
         """Return what a pool has of a template, or had; None if it never had it."""
         with self.catalog.reading() as session:
-            return ref_on(session, template, pool)
+            return ref_on(session, template, pool, DataStoreRole.PRIMARY)
 
     def seed(
         self, template: TemplateSpec, pool: str, fill: Fill, call: Call, *, account: str = ""
@@ -64,7 +64,6 @@ class TemplateService:
             check_template(template, opened.traits)
             self.end_interrupted(template.id, call)
             found = self.find(template.id, pool)
-            refuse_shared_name(found, DataStoreRole.PRIMARY)
             if found is not None and found.state is ObjectState.READY:
                 return _same(found, template)
             work = self._begin_seed(template, pool)
@@ -111,12 +110,11 @@ class TemplateService:
         with self.works.at_work(), self.hooks.acting(account, Act.EVICT_TEMPLATE, template):
             self.end_interrupted(template, call)
             found = self.find(template, pool)
-            refuse_shared_name(found, DataStoreRole.PRIMARY)
             if found is None or found.state in _GONE:
                 return
             with self.catalog.transaction() as session:
                 work = self.works.begin(session, KIND, template, "evict", {"pool": pool})
-                there_on(session, template, pool).take(ObjectEvent.DESTROY_REQUESTED)
+                there_on(session, template, pool, DataStoreRole.PRIMARY).take(ObjectEvent.DESTROY_REQUESTED)
             self.settle(work, call)
 
     def end_interrupted(self, template: TemplateId, call: Call) -> None:
@@ -154,7 +152,7 @@ class TemplateService:
 
     def _end(self, work: Work, event: ObjectEvent) -> ObjectRef:
         with self.catalog.transaction() as session:
-            ref = there_on(session, TemplateId(work.object), work.details["pool"])
+            ref = there_on(session, work.object, work.details["pool"], DataStoreRole.PRIMARY)
             self.works.end(session, work)
             ref.take(event)
             return ref

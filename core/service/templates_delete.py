@@ -106,7 +106,7 @@ class TemplateRemoval:
     def _gone(self, work: Work, ref: ObjectRef) -> None:
         with self.ctx.catalog.transaction() as session:
             self.templates.works.note(session, work)
-            there_on(session, ref.object, ref.store).take(ObjectEvent.SUCCEEDED)
+            there_on(session, ref.object, ref.store, ref.role).take(ObjectEvent.SUCCEEDED)
 
     def _end(self, work: Work) -> None:
         with self.ctx.catalog.transaction() as session:
@@ -125,7 +125,7 @@ def _adopted(session: Session, use: SnapshotUse) -> TemplateRecord:
     if found is None or found.state is ObjectState.DESTROYED:
         snapshot = found_in(session, use.snapshot)
         found = known_template(session, use.target, snapshot.record.size if snapshot else 0)
-    if ref_on(session, use.target, use.place) is None:
+    if ref_on(session, use.target, use.place, DataStoreRole.IMAGE) is None:
         fresh_ref(session, use.target, use.place, DataStoreRole.IMAGE, found.size)
         session.flush()
     return found

@@ -11,7 +11,7 @@ from ...transfer_objects.enums import DataStoreRole
 from ..catalog.object_states import ObjectEvent, ObjectState
 from ..catalog.transitions import now_text
 from ..catalog.volumes import ObjectKind, ObjectRef, TemplateRecord
-from ..spi import Conflict, NotFound, Outcome
+from ..spi import Conflict, NotFound
 
 KIND = "template"
 
@@ -23,31 +23,21 @@ def refs_of(session: Session, template: str) -> Sequence[ObjectRef]:
     return sorted(there, key=lambda ref: (ref.role is not DataStoreRole.PRIMARY, ref.store))
 
 
-def refuse_shared_name(found: ObjectRef | None, role: DataStoreRole) -> None:
-    """Keep a pool's reference from passing for that of a store of the same name, and the other way round.
-
-    Raises:
-        Conflict: what has the template under this name is the other one. Nothing was begun.
-    """
-    if found is not None and found.role is not role and found.state is not ObjectState.DESTROYED:
-        text = (
-            f"template {found.object} is on {found.store!r} as {found.role}: pool and store share that name"
-        )
-        raise Conflict(text, outcome=Outcome.NOT_APPLIED)
-
-
-def ref_on(session: Session, template: str, store: str) -> ObjectRef | None:
-    """Return what one pool or store has of a template, or had."""
+def ref_on(session: Session, template: str, store: str, role: DataStoreRole) -> ObjectRef | None:
+    """Return what one pool or store has of a template, or had; a pool and a store may have one name."""
     return session.scalar(
         select(ObjectRef).where(
-            ObjectRef.kind == ObjectKind.TEMPLATE, ObjectRef.object == template, ObjectRef.store == store
+            ObjectRef.kind == ObjectKind.TEMPLATE,
+            ObjectRef.object == template,
+            ObjectRef.store == store,
+            ObjectRef.role == role,
         )
     )
 
 
-def there_on(session: Session, template: str, store: str) -> ObjectRef:
+def there_on(session: Session, template: str, store: str, role: DataStoreRole) -> ObjectRef:
     """As `ref_on`; raises `NotFound`."""
-    found = ref_on(session, template, store)
+    found = ref_on(session, template, store, role)
     if found is None:
         raise NotFound(f"{store!r} has no template {template}")
     return found
@@ -55,7 +45,7 @@ def there_on(session: Session, template: str, store: str) -> ObjectRef:
 
 def fresh_ref(session: Session, template: str, store: str, role: DataStoreRole, size: int) -> ObjectRef:
     """Return a row that may be created; that of one that was removed makes room."""
-    found = ref_on(session, template, store)
+    found = ref_on(session, template, store, role)
     if found is not None and found.state is ObjectState.DESTROYED:
         session.delete(found)
         session.flush()

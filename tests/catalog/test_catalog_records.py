@@ -97,11 +97,13 @@ def test_one_grant_of_a_volume_to_a_host(catalog):
 
 
 def test_one_object_lies_once_on_a_store(catalog):
-    """A volume and a template may have the same id."""
-    fields = {"object": "x", "store": "s", "role": DataStoreRole.IMAGE, "path": "p", "created": NOW}
-    add(catalog, *(ObjectRef(kind=kind, **fields) for kind in ObjectKind))
-    with pytest.raises(Conflict):
-        add(catalog, ObjectRef(kind=ObjectKind.VOLUME, **fields))
+    """A volume and a template may have the same id, and a pool and a store the same name."""
+    fields = {"object": "x", "store": "s", "path": "p", "created": NOW}
+    roles = (DataStoreRole.PRIMARY, DataStoreRole.IMAGE)
+    add(catalog, *(ObjectRef(kind=kind, role=role, **fields) for kind in ObjectKind for role in roles))
+    for role in roles:
+        with pytest.raises(Conflict):
+            add(catalog, ObjectRef(kind=ObjectKind.VOLUME, role=role, **fields))
 
 
 def test_request_that_failed_is_released_and_made_again(catalog):

@@ -17,7 +17,7 @@ from bollard.core.service.sync import Sync
 from bollard.core.service.sync_volumes import ActSync
 from bollard.core.service.templates import TemplateService
 from bollard.core.service.templates_delete import TemplateRemoval
-from bollard.core.service.templates_records import fresh_ref
+from bollard.core.service.templates_records import fresh_ref, ref_on, refs_of
 from bollard.core.service.volumes_records import NewVolume
 from bollard.core.spi import Busy, Call, Conflict, HasDependents, NotFound, Outcome, TemplateSpec
 from bollard.transfer_objects.enums import DataStoreRole
@@ -62,11 +62,11 @@ def _fill(sink: BlockSink, _: Call) -> None:
 
 def states(fit: Fit, template: TemplateId = T1) -> list[str]:
     """What the records say: the template, the pool's, the store's."""
-    templates = removal(fit).templates
     with fit.process.catalog.reading() as session:
         record = session.get(TemplateRecord, template)
-    refs = [templates.find(template, place) for place in ("gold", "nightly")]
-    return [str(one.state) if one else "none" for one in (record, *refs)]
+        seed = ref_on(session, template, "gold", DataStoreRole.PRIMARY)
+        image = ref_on(session, template, "nightly", DataStoreRole.IMAGE)
+    return [str(one.state) if one else "none" for one in (record, seed, image)]
 
 
 def archived(fit: Fit, template: TemplateId = T1) -> bool:
@@ -193,14 +193,18 @@ def test_death_at_any_step_is_ended_by_a_sync(fit):
 
 
 def test_a_store_and_a_pool_of_one_name_are_not_taken_for_each_other(fit):
-    """No seed is told as there since a store has the image; no image is made that no deletion finds."""
+    """A pool has a seed while a store of its name has an image, and the reverse; each goes alone."""
     with fit.process.catalog.transaction() as session:
         for place, role in (("gold", DataStoreRole.IMAGE), ("nightly", DataStoreRole.PRIMARY)):
             fresh_ref(session, T1, place, role, 2 * MIB).take(ObjectEvent.SUCCEEDED)
-    with pytest.raises(Conflict, match="share that name"):
-        removal(fit).templates.seed(TemplateSpec(id=T1, size=2 * MIB), "gold", _fill, call())
-    with pytest.raises(Conflict, match="share that name"):
-        removal(fit).templates.evict(T1, "gold", call())
-    with pytest.raises(Conflict, match="share that name"):
-        to_template(fit.ctx, S1, TemplateRequest(id=T1, store="nightly"), call())
-    assert not archived(fit)
+    make(fit)
+    assert (states(fit), archived(fit)) == (["Ready", "Ready", "Ready"], True)
+    removal(fit).templates.evict(T1, "gold", call())
+    assert states(fit) == ["Ready", "Destroyed", "Ready"]
+    with fit.process.catalog.reading() as session:
+        left = {(ref.store, ref.role) for ref in refs_of(session, T1)}
+    assert left == {
+        ("gold", DataStoreRole.IMAGE),
+        ("nightly", DataStoreRole.PRIMARY),
+        ("nightly", DataStoreRole.IMAGE),
+    }
