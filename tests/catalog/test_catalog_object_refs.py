@@ -9,7 +9,7 @@ from alembic import command
 from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from bollard.core.catalog import schema
+from bollard.core.catalog import revision, schema
 from bollard.core.catalog.engines import open_engine, parse_url
 
 pytest_plugins = ["catalog_fixture"]
@@ -27,8 +27,8 @@ def engine(catalog_url: str) -> Iterator[Engine]:
     """A database as it was before, with rows; PostgreSQL's comes with the newest tables, which are empty."""
     opened = open_engine(parse_url(catalog_url))
     schema.upgrade(opened, BEFORE)
-    with schema.reading(opened) as connection:
-        newer = schema.current(connection) != BEFORE
+    with revision.reading(opened) as connection:
+        newer = revision.current(connection) != BEFORE
     if newer:
         _downgrade(opened, BEFORE)
     with opened.begin() as connection:
@@ -54,20 +54,20 @@ def _insert(connection, *row) -> None:
 
 def _rows(engine: Engine) -> list[tuple[object, ...]]:
     chosen = "SELECT id, kind, object, store, role, path, state FROM object_refs ORDER BY id"
-    with schema.reading(engine) as connection:
+    with revision.reading(engine) as connection:
         return [tuple(row) for row in connection.execute(text(chosen))]
 
 
 def _revision(engine: Engine) -> str | None:
-    with schema.reading(engine) as connection:
-        return schema.current(connection)
+    with revision.reading(engine) as connection:
+        return revision.current(connection)
 
 
 def test_all_rows_come_along(engine):
     """With their ids, which their history names; and the tables are those that the code declares."""
     schema.upgrade(engine)
     assert _rows(engine) == ROWS
-    with schema.reading(engine) as connection:
+    with revision.reading(engine) as connection:
         assert schema.differences(connection) == []
         assert connection.execute(text("SELECT max(size) FROM object_refs")).scalar() == 2**40
     indexes = {one["name"] for one in inspect(engine).get_indexes("object_refs")}
