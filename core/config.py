@@ -27,6 +27,10 @@
     weekly = 5
     zone = "Europe/Berlin"
 
+    [increments.files]
+    hypervisor = "kvm-7"
+    directory = "/mnt/pool/increments"
+
     [default]
     store = "nightly"
 
@@ -56,6 +60,7 @@ import platformdirs
 from ..transfer_objects.cloudstack.ids import native_id
 from ..transfer_objects.errors import did_you_mean
 from .archive.retention import Policy
+from .increments import Directory, Increments, Named, parse_directories, parse_increments
 from .limits import Limits
 from .spi import InvalidArgument, NotFound
 
@@ -65,7 +70,7 @@ _ENTRY_KEYS = {
     "hypervisors": {"driver", "options", "host", "uuid"},
     "fences": {"driver", "options"},
 }
-_TOP_KEYS = {*_ENTRY_KEYS, "default", "catalog", "webhooks"}
+_TOP_KEYS = {*_ENTRY_KEYS, "default", "catalog", "webhooks", "increments", "directories"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,8 @@ class Config:
         path: where it came from, for messages.
         catalog: where the fleet's records are, as `CatalogPlace` has it; None: this machine is alone.
         webhooks: where events are delivered, as `event_stream.Webhook` has it.
+        increments: by pool, where the incremental snapshots of its volumes go.
+        directories: secondary storage for them that is mounted on this machine.
     """
 
     path: Path
@@ -106,6 +113,8 @@ class Config:
     default_pool: str = ""
     catalog: Mapping[str, Any] | None = None
     webhooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    increments: Mapping[str, Increments] = field(default_factory=dict)
+    directories: Mapping[str, Directory] = field(default_factory=dict)
 
     def pool(self, name: str = "") -> Backend:
         """Return a pool by name or uuid, or the default (or only) one."""
@@ -124,6 +133,13 @@ class Config:
         if not host:
             raise InvalidArgument("name the host to be fenced")
         return self._choose("fence", self.fences, host)
+
+    def increments_of(self, pool: str = "") -> tuple[str, Increments]:
+        """Return a pool that has incremental snapshots, by name or uuid, or the default or only one."""
+        default = self.default_pool if self.default_pool in self.increments else ""
+        having = {name: one for name, one in self.pools.items() if name in self.increments}
+        chosen = self._choose("pool with [increments]", having, pool or default).name
+        return chosen, self.increments[chosen]
 
     def _choose(self, what: str, among: Mapping[str, Backend], name: str) -> Backend:
         if not name and len(among) == 1:
@@ -158,12 +174,18 @@ def load_config(path: Path | None = None) -> Config:
     _check_keys(path, "default", default, {"pool", "store"})
     catalog = _table(path, "catalog", raw)
     _check_keys(path, "catalog", catalog, {"url", "password"})
+    pools, stores, hypervisors = (_backends(path, one, raw) for one in ("pools", "stores", "hypervisors"))
+    directories, increments = _increments(
+        path, raw, Named(pools=pools, stores=stores, hypervisors=hypervisors)
+    )
     config = Config(
         path=path,
-        pools=_backends(path, "pools", raw),
-        stores=_backends(path, "stores", raw),
+        pools=pools,
+        stores=stores,
         fences=_backends(path, "fences", raw),
-        hypervisors=_backends(path, "hypervisors", raw),
+        hypervisors=hypervisors,
+        directories=directories,
+        increments=increments,
         default_store=_text(path, "default.store", default.get("store", "")),
         default_pool=_text(path, "default.pool", default.get("pool", "")),
         catalog=catalog if "catalog" in raw else None,
@@ -174,6 +196,16 @@ def load_config(path: Path | None = None) -> Config:
     )
     _check_mode(config)
     return config
+
+
+def _increments(
+    path: Path, raw: Mapping[str, Any], named: Named
+) -> tuple[dict[str, Directory], dict[str, Increments]]:
+    try:
+        directories = parse_directories(_table(path, "directories", raw))
+        return directories, parse_increments(_table(path, "increments", raw), directories, named)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error.message.removeprefix(f'{path}: ')}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from .owners import Owner
 from .snapshots_context import Context
 from .snapshots_records import Records as SnapshotRecords
 from .sync import Sync
+from .sync_increments import IncrementKind
 from .sync_snapshots import SnapshotKind
 from .sync_vm_snapshots import VmSnapshotKind, fleet_vm_locks
 from .sync_volumes import ActSync
@@ -61,6 +62,7 @@ class Services:
                 VmSnapshotKind(sync=VmSnapshotSync(self.vm_snapshots), vms_of=inventory.vms_of),
                 SnapshotKind(context=self.context, vm_of=inventory.vm_of, vms_of=inventory.vms_of),
                 RevertKind(site=self.site),
+                IncrementKind(site=self.site, vm_of=inventory.vm_of, vms_of=inventory.vms_of),
             )
         )
 

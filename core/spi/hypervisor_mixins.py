@@ -19,6 +19,7 @@ from typing import ClassVar
 from ...transfer_objects.ids import HostId, VmId, VmSnapshotId
 from .call import Call
 from .capabilities import Capability
+from .errors import Unsupported
 from .location import FileLocation, Location, NbdLocation
 
 
@@ -112,6 +113,16 @@ class ShowsDisks(ABC):
     @abstractmethod
     def vm_disks(self, vm: VmId, call: Call) -> Sequence[VmDisk]:
         """Return its disks in the order of their devices; of a stopped VM those that it will start with."""
+
+    def vms_with(self, object_id: str, call: Call) -> Sequence[VmId]:
+        """Return the VMs that have a disk of an object, running or stopped.
+
+        Raises:
+            Unavailable: none is found, and a host does not answer: a VM there may have it.
+            Unsupported: the driver is older than this method.
+        """
+        del object_id, call
+        raise Unsupported(f"{type(self).__name__} cannot tell which VMs have an object")
 
 
 class ResizesDisks(ABC):

@@ -22,7 +22,7 @@ from ...core.spi import (
 )
 from ...transfer_objects.ids import HostId, VmId
 from ...transfer_objects.secret import Secret
-from .answers import Json, member
+from .answers import Json, items, member
 from .client import ClusterClient, path_of
 
 _POLL = 0.05  # seconds between looks at a guest that shuts down
@@ -51,6 +51,11 @@ class SimulatedMachines(PowersVms, ShowsDisks, ResizesDisks, MigratesVms):
         """See `ShowsDisks.vm_disks`. The cluster does not tell the names of exports: they are secrets."""
         disks = member(self._client.get(path_of("vms", vm), call), "disks", dict)
         return sorted((_disk(one) for one in disks.values()), key=lambda disk: disk.device)
+
+    def vms_with(self, object_id: str, call: Call) -> Sequence[VmId]:
+        """See `ShowsDisks.vms_with`."""
+        names = [VmId(member(one, "id", str)) for one in items(self._client.get(path_of("vms"), call))]
+        return [vm for vm in names if any(disk.object_id == object_id for disk in self.vm_disks(vm, call))]
 
     def resize_disk(self, vm: VmId, device: str, size: int, call: Call) -> None:
         """See `ResizesDisks.resize_disk`."""

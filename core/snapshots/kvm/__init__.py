@@ -14,7 +14,7 @@ from .directory import ChainDirectory
 from .moving import copy, migrate
 from .reading import end_chain, opened, restore, revert, template
 from .rules import check_move
-from .settling import sync
+from .settling import settle_entry, sync
 from .site import Site, VolumePlace
 from .stores import ChainStore, Link, Stored
 from .taking import recreate_checkpoints, take
@@ -39,6 +39,7 @@ __all__ = [
     "recreate_checkpoints",
     "restore",
     "revert",
+    "settle_entry",
     "sync",
     "take",
     "template",

@@ -32,7 +32,7 @@ from ...dataplane import (
 from ...dataplane.durable import sync
 from ...dataplane.os_errors import os_errors
 from ...spi.call import Call
-from ...spi.errors import Internal, Outcome, Unsupported
+from ...spi.errors import Internal, Outcome, Unavailable, Unsupported
 from ...spi.model import Extent
 from . import delta
 from .stores import ChainStore, Link, Stored
@@ -47,20 +47,33 @@ class ChainDirectory:
 
     Attributes:
         verify: read back what was written, before it gets its name.
+        must_exist: it is not made; one below a mount point is not there while nothing is mounted, and else
+            a snapshot would be looked for, or written, in the directory beneath.
     """
 
     id: str
     root: Path
     role: DataStoreRole = DataStoreRole.PRIMARY
     verify: bool = True
+    must_exist: bool = False
 
     def reaches(self, other: ChainStore) -> bool:
         """Any other directory: QEMU opens backing files wherever they are mounted."""
         return isinstance(other, ChainDirectory)
 
     def file(self, ref: Ref) -> Path:
-        """Return the path of a snapshot here."""
-        return self.root / _SNAPSHOTS / ref.snapshot
+        """Return the path of a snapshot here.
+
+        Raises:
+            Unavailable: the directory must exist, and does not.
+        """
+        return self._there() / _SNAPSHOTS / ref.snapshot
+
+    def _there(self) -> Path:
+        if self.must_exist and not self.root.is_dir():
+            said = f"directory {self.root} of {self.id} is not there: is it mounted?"
+            raise Unavailable(said, outcome=Outcome.NOT_APPLIED)
+        return self.root
 
     def write(
         self, chain: Sequence[Link], source: BlockSource, changed: Iterable[Extent] | None, call: Call
@@ -127,7 +140,7 @@ class ChainDirectory:
             return self._text(ref).read_text()
 
     def _text(self, ref: Ref) -> Path:
-        return self.root / _CHECKPOINTS / (ref.checkpoint or ref.snapshot)
+        return self._there() / _CHECKPOINTS / (ref.checkpoint or ref.snapshot)
 
     def free(self, volume: str, call: Call, *, known: Collection[str]) -> None:
         """See `ChainStore.free`: `remove` has freed everything, also what a killed run left."""

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...intents import Entry
 from ...spi.call import Call
 from ...spi.errors import StorageError
 from . import deletion, moving, reading, taking
@@ -29,21 +30,37 @@ def sync(site: Site, call: Call) -> list[str]:
     """
     problems = []
     for entry in site.journal.abandoned():
-        if not entry.kind.startswith("kvm."):
+        if not is_of(entry, site.name):
             entry.release()
             continue
         try:
-            with site.journal.deciding(entry.fields):
-                # One who died before he did anything must not have a living one's work undone.
-                if not site.journal.others_hold(entry, {entry.kind}):
-                    _settle(site, entry.kind, entry.fields, call)
+            settle_entry(site, entry, call)
         except StorageError as error:
-            entry.release()
             problems.append(f"{entry.kind} {dict(entry.fields)}: {error}")
             _log.warning("%s is not settled yet: %s", entry.kind, error)
-        else:
-            entry.done()
     return problems
+
+
+def is_of(entry: Entry, site: str) -> bool:
+    """Tell whether an intent is one of ours, of the site of this name."""
+    return entry.kind.startswith("kvm.") and entry.fields.get("site", "") == site
+
+
+def settle_entry(site: Site, entry: Entry, call: Call) -> None:
+    """Settle one intent of a dead process, which is ours now; if that fails it is let go of, for next time.
+
+    Raises:
+        StorageError: a hypervisor or a store does not answer.
+    """
+    try:
+        with site.journal.deciding(entry.fields):
+            # One who died before he did anything must not have a living one's work undone.
+            if not site.journal.others_hold(entry, {entry.kind}):
+                _settle(site, entry.kind, entry.fields, call)
+    except BaseException:
+        entry.release()
+        raise
+    entry.done()
 
 
 def _settle(site: Site, kind: str, fields: Mapping[str, str], call: Call) -> None:

@@ -99,6 +99,7 @@ class Site:
     """An orchestrator's records and the things that they are about.
 
     Attributes:
+        name: in the intents, where several sites share a journal: each settles its own. "": there is one.
         stores: all stores of snapshots by id.
         backups: the hypervisor.
         vm_state: its power state of a VM.
@@ -116,11 +117,12 @@ class Site:
     disk_of: Callable[[VolumeId], Disk | None]
     image_of: Callable[[VolumeId], Sequence[Path]] = _unknown
     now: Callable[[], datetime] = _utc
+    name: str = ""
 
     @contextmanager
     def intent(self, kind: str, **fields: str) -> Iterator[Intent]:
         """Write down what is about to begin; after a failure that left something, `sync` has it."""
-        entry = self.journal.begin(kind, **fields)
+        entry = self.journal.begin(kind, **fields, **({"site": self.name} if self.name else {}))
         intent = Intent()
         try:
             yield intent

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
@@ -30,12 +31,16 @@ from ....core.spi import (
     NotFound,
     ResizesDisks,
     ShowsDisks,
+    StorageError,
+    Unavailable,
     Unsupported,
     VmDisk,
 )
+from ....transfer_objects.cloudstack.ids import native_id
 from ....transfer_objects.ids import VmId
 from .bitmaps import Bitmaps
 from .chap import needs_secret, usage_of
+from .connection import HostLink
 from .domain_xml import (
     Element,
     disk_of_device,
@@ -47,6 +52,7 @@ from .domain_xml import (
     location_of,
     new_disk,
     object_of,
+    parse,
     target_of,
     text_of,
 )
@@ -67,6 +73,19 @@ class KvmDisks(KvmObjects, ShowsDisks, ResizesDisks):
         """See `ShowsDisks.vm_disks`; what is neither file, NBD nor iSCSI (a block device) is left out."""
         machine = self._machine(vm, call)
         return list(self._shown(machine, machine.definition(call), call))
+
+    def vms_with(self, object_id: str, call: Call) -> Sequence[VmId]:
+        """See `ShowsDisks.vms_with`; of a running VM what it has now counts, not what it will start with."""
+        found: dict[VmId, None] = {}
+        silent: StorageError | None = None
+        for link in self._links.values():
+            try:
+                found.update(dict.fromkeys(_having(link, object_id, call)))
+            except Unavailable as error:
+                silent = error
+        if not found and silent is not None:
+            raise silent
+        return list(found)
 
     def _shown(self, machine: Machine, definition: Element, call: Call) -> Iterator[VmDisk]:
         active = machine.active(call)
@@ -138,6 +157,24 @@ class KvmDisks(KvmObjects, ShowsDisks, ResizesDisks):
             machine.act(call, lambda domain: domain.blockResize(device, size, flags), "resizing a disk")
         else:
             _grow_image(disk, size, call)
+
+
+def _having(link: HostLink, object_id: str, call: Call) -> list[VmId]:
+    def names(connection: Any) -> list[str]:
+        having = []
+        for domain in connection.listAllDomains():
+            try:
+                definition = parse(domain.XMLDesc())
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it went since it was listed
+                    raise
+                continue
+            if disk_of_object(definition, object_id) is not None:
+                having.append(domain.name())
+        return having
+
+    found = link.ask(call, names, f"looking for the VM that has {object_id}")
+    return [VmId(native_id(name)) for name in found]
 
 
 def _definitions(machine: Machine, call: Call) -> dict[int, Element]:
