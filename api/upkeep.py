@@ -16,6 +16,7 @@ from ..core.service.recovery import open_services
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
 from ..core.service.sweep_hosts import HostPlace
+from ..core.service.sweep_increments import increment_places
 from ..core.service.sweep_state import StatePlace
 from ..core.service.sync import SyncReport
 from ..core.site import Site
@@ -55,7 +56,7 @@ class SweepHandler:
             pools={name: partial(pool_of, backend) for name, backend in config.pools.items()},
             stores={name: partial(store_of, backend) for name, backend in config.stores.items()},
             hosts={name: partial(HostPlace.of, self._site, name) for name in config.hypervisors},
-            places=[StatePlace(directory=state_directory())],
+            places=[StatePlace(directory=state_directory()), *increment_places(self._site)],
             mover=self._site.mover(),
             seen=Seen(state_directory() / "swept"),
         )

@@ -13,6 +13,7 @@ from ..core.service.leftovers import End, Report, Run, Swept
 from ..core.service.seen import Seen
 from ..core.service.sweep import Sweep
 from ..core.service.sweep_hosts import HostPlace
+from ..core.service.sweep_increments import increment_places
 from ..core.service.sweep_state import StatePlace
 from . import context
 from .context import JsonFlag
@@ -43,7 +44,7 @@ def sweep(
             pools=_openers(partial(context.pool, ctx), configured.pools),
             stores=_openers(partial(context.store, ctx), configured.stores),
             hosts=_openers(partial(HostPlace.of, site), configured.hypervisors),
-            places=[StatePlace(directory=state_directory())],
+            places=[StatePlace(directory=state_directory()), *increment_places(site)],
             mover=context.mover(ctx),
             seen=Seen(state_directory() / "swept"),
         )

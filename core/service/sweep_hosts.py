@@ -2,6 +2,7 @@
 
     introduction    the catalog has released it, or its volume is gone; the host knows it still
     checkpoint      it bears the name of a snapshot of this volume which is gone, and no ref tracks by it
+    backup          see `sweep_backups`
 
 What the catalog has never heard of is left alone: another orchestrator may have made it.
 """
@@ -29,6 +30,7 @@ from ..spi import Backups, Introduced, NotFound, ObjectKind, StorageError, Unsup
 from ..steps import step
 from ..vm_snapshots.hypervisor import Hypervisor
 from .leftovers import End, Leftover, Run, Swept
+from .sweep_backups import unended_backups
 
 _GONE = (SnapshotState.DESTROYED, SnapshotState.ERROR)
 
@@ -68,6 +70,7 @@ class HostPlace:
         if self.hypervisor.has(Backups):
             for vm in self._vms():
                 yield from self._checkpoints(vm, run)
+            yield from unended_backups(self.hypervisor, self.catalog, run)
 
     # -- introductions --------------------------------------------------------------------------------
 

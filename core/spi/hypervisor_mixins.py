@@ -87,6 +87,23 @@ class Checkpoint:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunBackup:
+    """A backup that was begun and not ended.
+
+    Attributes:
+        vm: which may be gone.
+        began: seconds since the epoch.
+        size: bytes that it takes on the host; None: unknown.
+    """
+
+    vm: VmId
+    device: str
+    checkpoint: str
+    began: float
+    size: int | None = None
+
+
 class PowersVms(ABC):
     """[cap.vm-power] Starts and stops VMs."""
 
@@ -279,6 +296,15 @@ class Backups(ABC):
 
         [backup.end-twice] A repeat, or where nothing was begun, MUST be fine.
         """
+
+    def begun_backups(self, call: Call) -> Sequence[BegunBackup]:
+        """Return those that were begun and not ended, of VMs that are gone, too.
+
+        Raises:
+            Unsupported: the driver is older than this method, or keeps no list.
+        """
+        del call
+        raise Unsupported(f"{type(self).__name__} cannot list the backups that were begun")
 
     @abstractmethod
     def checkpoints(self, vm: VmId, call: Call) -> Sequence[Checkpoint]:

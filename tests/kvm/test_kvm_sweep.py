@@ -87,3 +87,28 @@ def test_what_nobody_owns_goes_and_the_rest_stays(
     assert path_of(unused).exists()
     driver.begin_backup(vm.name, "vda", call(), checkpoint="s-next", since="s-here")
     driver.end_backup(vm.name, "vda", call(), keep=False)
+
+
+def test_the_backup_of_a_vm_that_is_gone_is_ended(kvm_rig: KvmRig, catalog: Catalog) -> None:
+    """Its scratch file and its record go, once nobody makes the snapshot any more and it is old enough."""
+    vm, driver = kvm_rig.blank(), kvm_rig.driver
+    [disk] = kvm_rig.disks(vm, 1)
+    driver.begin_backup(vm.name, "vda", call(), checkpoint="s-gone")
+    [begun] = driver.begun_backups(call())
+    assert (begun.vm, begun.device, begun.checkpoint) == (vm.name, "vda", "s-gone")
+    vm.remove()
+    place = HostPlace(hypervisor=Hypervisor("kvm", driver), catalog=catalog)
+
+    def swept(older_than: float, *, dry_run: bool = False) -> list[tuple[str, str, End]]:
+        found = place.sweep(Run(call=call(), dry_run=dry_run, older_than=older_than))
+        return [(one.leftover.kind, one.leftover.name, one.end) for one in found]
+
+    scratch = kvm_rig.directory / "scratch"
+    assert swept(0) == []  # no snapshot of ours is called like that
+    record_snapshot(catalog, disk.object_id, "s-gone", gone=True)
+    assert swept(3600) == []
+    assert swept(0, dry_run=True) == [("backup", "vda/s-gone", End.FOUND)]
+    assert list(scratch.glob("*.qcow2"))
+    assert swept(0) == [("backup", "vda/s-gone", End.REMOVED)]
+    assert (list(scratch.iterdir()), list(driver.begun_backups(call()))) == ([], [])
+    assert swept(0) == []

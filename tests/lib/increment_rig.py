@@ -9,6 +9,8 @@ that nobody has, and real.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +23,9 @@ import watched as steps
 from bollard.core.catalog.snapshots import SnapshotRecord
 from bollard.core.config import load_config
 from bollard.core.service.increments import IncrementSite, increments_of
+from bollard.core.service.leftovers import End, Run
 from bollard.core.service.recovery import open_services
+from bollard.core.service.sweep_increments import increment_places
 from bollard.core.service.sync import SyncReport
 from bollard.core.site import Site
 from bollard.core.snapshots import kvm
@@ -119,6 +123,17 @@ class IncrementRig:
         with open_services(self.site()) as services:
             return services.sync().run(call(), vm=vm, host=host, dry_run=dry_run)
 
+    def sweep(self, *, dry_run: bool = False, older_than: float = 3600.0) -> list[tuple[str, str, End]]:
+        """What a sweep finds of increments, and how it ends."""
+        run = Run(call=call(), dry_run=dry_run, older_than=older_than)
+        found = (one for place in increment_places(self.site()) for one in place.sweep(run))
+        return [(one.leftover.kind, one.leftover.name, one.end) for one in found]
+
+    def age(self, *files: str, seconds: float = 7200.0) -> None:
+        """Let files look as if nobody had written them for so long."""
+        for file in files:
+            os.utime(self.home / file, (time.time() - seconds,) * 2)
+
     def states(self) -> dict[str, str]:
         """Snapshot -> state."""
         with self.site().catalog().reading() as session:
@@ -156,8 +171,13 @@ def dying_at(site: IncrementSite, step: int) -> Iterator[kvm.Site]:
 
 @contextmanager
 def increment_rig(home: Path) -> Iterator[IncrementRig]:
-    """Start the clusters and write the configuration."""
+    """Start the clusters and write the configuration; records and journal are the rig's own."""
     with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("BOLLARD_STATE", str(home / "state"))
+        patch.setenv("BOLLARD_CONFIG", str(home / "bollard.toml"))
+        patch.delenv("BOLLARD_CATALOG", raising=False)
+        patch.setattr("bollard.core.invoke.FIRST_WAIT", 0.0)
         clusters = {}
         for name in ("one", "two"):
             clusters[name] = stack.enter_context(HypervisorSimulator(home / name, personality="KVM"))

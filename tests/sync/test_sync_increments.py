@@ -10,11 +10,8 @@ from increment_rig import IncrementRig, increment_rig
 
 
 @pytest.fixture
-def rig(tmp_path, monkeypatch) -> Iterator[IncrementRig]:
-    """Two pools and two clusters; the records and the journal of this machine are the test's own."""
-    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
-    monkeypatch.delenv("BOLLARD_CATALOG", raising=False)
-    monkeypatch.setattr("bollard.core.invoke.FIRST_WAIT", 0.0)
+def rig(tmp_path) -> Iterator[IncrementRig]:
+    """Two pools and two clusters."""
     with increment_rig(tmp_path) as opened:
         yield opened
 

@@ -18,7 +18,7 @@ from .settling import settle_entry, sync
 from .site import Site, VolumePlace
 from .stores import ChainStore, Link, Stored
 from .taking import recreate_checkpoints, take
-from .tracking import Disk
+from .tracking import Disk, Tracker
 
 __all__ = [
     "ChainArchive",
@@ -28,6 +28,7 @@ __all__ = [
     "Link",
     "Site",
     "Stored",
+    "Tracker",
     "VolumePlace",
     "check_move",
     "copy",

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ....core.dataplane.os_errors import os_errors
-from ....core.spi import InvalidArgument
+from ....core.spi import BegunBackup, InvalidArgument
+from ....transfer_objects.ids import VmId
+from .connection import HostLink
 from .machine import Machine
 from .register import strike_out, write_whole
 
@@ -35,6 +39,23 @@ class Begun:
     frozen_seconds: float = 0.0
 
 
+def begun_on(state: Path, scratch: Path, link: HostLink) -> Iterator[BegunBackup]:
+    """Yield what was begun on a host and not struck out; their VMs may be gone."""
+    for path in sorted((state / link.host / "backups").glob("*.json")):
+        vm, _, device = path.stem.rpartition(".")
+        record = BackupRecord(state, scratch, Machine(link, VmId(vm)), device)
+        begun = record.read()
+        with os_errors(f"cannot look at {path}"), suppress(FileNotFoundError):
+            if begun is not None:  # else it ended since it was listed
+                yield BegunBackup(
+                    vm=VmId(vm),
+                    device=device,
+                    checkpoint=begun.checkpoint,
+                    began=path.stat().st_mtime,
+                    size=record.taken(),
+                )
+
+
 class BackupRecord:
     """The backup of one disk, and the files it needs."""
 
@@ -52,6 +73,12 @@ class BackupRecord:
         with os_errors(f"cannot read {self._path}"):
             raw = json.loads(self._path.read_bytes()) if self._path.exists() else None
         return None if raw is None else Begun(**raw)
+
+    def taken(self) -> int:
+        """Return the bytes that the scratch file takes; 0 if there is none, or it is on another machine."""
+        with suppress(FileNotFoundError):
+            return self.scratch.stat().st_blocks * 512
+        return 0
 
     def keep(self, begun: Begun) -> None:
         """Write it down."""

@@ -24,6 +24,7 @@ from ....core.dataplane.qemu_img import image_info, run_qemu_img
 from ....core.spi import (
     BackupDisk,
     Backups,
+    BegunBackup,
     Busy,
     Call,
     Checkpoint,
@@ -40,7 +41,7 @@ from ....transfer_objects.ids import ID_RULE, VmId, is_valid_id
 from ....transfer_objects.secret import Secret
 from . import checkpoints as registry
 from . import stopped_backup
-from .backup_record import BackupRecord, Begun
+from .backup_record import BackupRecord, Begun, begun_on
 from .bitmaps import Bitmaps
 from .chains import allocated, chain_of, check_space
 from .disks import disk_named, size_of
@@ -134,11 +135,30 @@ class KvmBackups(KvmOverlays, Backups):
 
     def end_backup(self, vm: VmId, device: str, call: Call, *, keep: bool) -> None:
         """See `Backups.end_backup`; a guest that stopped because the scratch file was full goes on."""
-        machine = self._machine(vm, call)
+        try:
+            machine = self._machine(vm, call)
+        except NotFound:
+            self._strike_out(vm, device)
+            return
         record = self._record(machine, device)
         begun = record.read()
         if begun is not None:
             _end(machine, record, device, begun, call, keep=keep)
+
+    def begun_backups(self, call: Call) -> Sequence[BegunBackup]:
+        """See `Backups.begun_backups`; of all hosts, whether they answer or not."""
+        call.check()
+        options, links = self.options, self._links.values()
+        return [one for link in links for one in begun_on(options.state, options.scratch, link)]
+
+    def _strike_out(self, vm: VmId, device: str) -> None:
+        """End what is left of the backup of a VM that no host knows any more, and whose disks are others'."""
+        for link in self._links.values():
+            record = self._record(Machine(link, vm), device)
+            begun = record.read()
+            if begun is not None:
+                stopped_backup.end(record)
+                record.strike_out()
 
     def checkpoints(self, vm: VmId, call: Call) -> Sequence[Checkpoint]:
         """See `Backups.checkpoints`."""
