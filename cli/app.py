@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "archive": "archive",
     "pool": "pools",
+    "snapshot": "snapshots",
     "store": "stores",
     "fence": "fences",
     "catalog": "catalog",

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import select
+
 from ...transfer_objects.enums import DataStoreRole, StoragePoolType
-from ...transfer_objects.ids import VolumeId
+from ...transfer_objects.ids import SnapshotId, VolumeId
+from ..catalog.snapshots import Ref, RefState, snapshot_of
 from ..config import Config
 from ..dataplane.os_errors import os_errors
 from ..increments import Increments
@@ -66,6 +69,20 @@ class IncrementSite:
             primary=f"{POOL}{self.name}",
             secondary=self.secondary,
         )
+
+    def check_stores(self, snapshot: SnapshotId) -> None:
+        """Before anything is begun: all stores of the snapshots of its volume are ours, and answer.
+
+        Raises:
+            NotFound: there is no such snapshot, or its store is another pool's, or not configured any more.
+        """
+        with self.engine.catalog.reading() as session:
+            stores = select(Ref.store).where(
+                Ref.volume == snapshot_of(session, snapshot).volume, Ref.state != RefState.DESTROYED
+            )
+            names = session.scalars(stores.distinct()).all()
+        for name in names:
+            self.engine.store(name)
 
 
 def increments_of(site: Site, pool: str = "") -> IncrementSite:

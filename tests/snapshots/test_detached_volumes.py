@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bollard.core.catalog.snapshots import Reason
+from bollard.core.dataplane import open_chain_sink
 from bollard.core.snapshots import kvm
-from bollard.core.spi import DataLoss, InUse, InvalidArgument, Outcome
+from bollard.core.spi import Call, DataLoss, InUse, InvalidArgument, Outcome
 from bollard.transfer_objects.ids import SnapshotId
 from chain_rig import DISK, MIB, ChainRig, call
 from chain_site import VOLUME
@@ -196,3 +198,27 @@ def test_quiesce_has_nothing_to_freeze(rig):
     rig.take("s1", quiesce=True)
 
     assert rig.record("s1").frozen_seconds == 0
+
+
+def test_a_revert_does_not_replace_what_somebody_has_opened_meanwhile(rig):
+    """QEMU opens the image while the snapshot is copied: it goes on with it, under its name."""
+    rig.enable(False)  # else the bitmap, which goes first, is what meets the lock
+    rig.write("0 64k")
+    rig.take("s1")
+    rig.write("0 64k")
+    held = rig.volume()
+    with ExitStack() as opened:
+
+        def guest_starts(_done: int, _total: int | None) -> None:
+            if not openings:
+                openings.append(opened.enter_context(open_chain_sink([rig.disk])))
+
+        openings: list[object] = []
+        starting = Call.within(60, progress=guest_starts)
+        with pytest.raises(InUse, match="is open in a running QEMU"):
+            kvm.revert(rig.site(), VOLUME, SnapshotId("s1"), rig.disk, starting)
+        assert openings
+    assert rig.volume() == held
+    assert rig.at_rest()
+    rig.revert("s1")
+    assert rig.volume() == rig.contents["s1"]

@@ -16,6 +16,7 @@ def rig(tmp_path) -> Iterator[IncrementRig]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_take_that_died_is_ended_at_each_step(rig: IncrementRig) -> None:
     """It is there and whole, or in Error without a trace; the next one goes on from what is there."""
     image = rig.make("vol-1")

@@ -12,7 +12,7 @@ from .archived import ChainArchive
 from .deletion import delete, free
 from .directory import ChainDirectory
 from .moving import copy, migrate
-from .reading import end_chain, opened, restore, revert, template
+from .reading import end_chain, opened, restore, revert, size_of, template
 from .rules import check_move
 from .settling import settle_entry, sync
 from .site import Site, VolumePlace
@@ -41,6 +41,7 @@ __all__ = [
     "restore",
     "revert",
     "settle_entry",
+    "size_of",
     "sync",
     "take",
     "template",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ....transfer_objects.ids import SnapshotId, VolumeId
 from ...catalog.snapshots import Reason, refs_of_volume
-from ...dataplane import BlockSink, BlockSource, open_qcow2_sink, qemu_img
+from ...dataplane import BlockSink, BlockSource, image_lock, open_qcow2_sink, qemu_img
 from ...dataplane.durable import sync
 from ...dataplane.os_errors import os_errors
 from ...spi.call import Call
@@ -48,6 +48,11 @@ def restore(site: Site, snapshot: SnapshotId, sink: BlockSink, call: Call) -> No
     links[0].store.restore(links, sink, call)
 
 
+def size_of(site: Site, snapshot: SnapshotId) -> int:
+    """Return the bytes that a guest saw of a snapshot that can be read; raises as `opened`."""
+    return _links(site, snapshot)[0].ref.size
+
+
 def template(site: Site, snapshot: SnapshotId, path: Path, call: Call) -> None:
     """Write a snapshot into a new qcow2 file that needs no other.
 
@@ -70,7 +75,7 @@ def revert(site: Site, volume: VolumeId, snapshot: SnapshotId, image: Path, call
         image: the volume's qcow2 file; owner and rights are kept, bitmaps are not.
 
     Raises:
-        InUse: the VM is not stopped.
+        InUse: the VM is not stopped, or something else has the file open.
         InvalidArgument: it is a snapshot of another volume.
     """
     disk = site.disk_of(volume)
@@ -88,7 +93,9 @@ def revert(site: Site, volume: VolumeId, snapshot: SnapshotId, image: Path, call
             part.chmod(stat.S_IMODE(like.st_mode))
         end_chain(site, volume, Reason.REVERTED)  # before the act: a full too many costs time, not data
         site.untrack(volume, call)
-        with os_errors(f"cannot replace {image}", outcome=Outcome.UNKNOWN):
+        # Copying takes long, and a VM may have been started meanwhile: what its guest wrote would go to a
+        # file without a name.
+        with image_lock.alone(image), os_errors(f"cannot replace {image}", outcome=Outcome.UNKNOWN):
             part.rename(image)
             sync(image.parent)
 
@@ -117,11 +124,12 @@ def _links(site: Site, snapshot: SnapshotId) -> Sequence[Link]:
 def _staged(site: Site, kind: str, path: Path) -> Iterator[Path]:
     """Yield a name beside `path` for a file that is gone afterwards, also if we are killed."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with site.intent(kind, part=str(part.absolute())):
+    with site.intent(kind, part=str(part.absolute())) as intent:
         try:
             yield part
         finally:
             remove_staged(part)
+            intent.undone()
 
 
 def remove_staged(part: Path) -> None:
