@@ -222,3 +222,24 @@ def test_a_revert_does_not_replace_what_somebody_has_opened_meanwhile(rig):
     assert rig.at_rest()
     rig.revert("s1")
     assert rig.volume() == rig.contents["s1"]
+
+
+def test_an_interrupt_undoes_what_was_begun(rig):
+    """Ctrl-C while a snapshot is taken, or copied: nothing is left of it, and the chain goes on."""
+    rig.write("0 64k")
+    first = rig.take("s1")
+    rig.write("1M 64k")
+
+    def ctrl_c(_done: int, _total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    interrupted = Call.within(60, progress=ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        kvm.take(rig.site(), rig.place(), SnapshotId("s2"), interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kvm.copy(rig.site(), SnapshotId("s1"), "sec-2", interrupted)
+    assert rig.states()["s2"] == "Error"
+    assert rig.at_rest()
+    assert rig.files("sec-2") == []
+    assert rig.take("s3").parent == first.id
+    assert rig.is_whole("s1", "s3")

@@ -10,6 +10,7 @@ the old files go. So whenever it is killed, one store or the other has the whole
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy.orm import Session
 
@@ -60,6 +61,11 @@ def copy(site: Site, snapshot: SnapshotId, store: str, call: Call) -> None:
         except StorageError:
             _undo_copy(site, ref, Call.within(_UNDO_SECONDS))
             intent.undone()
+            raise
+        except KeyboardInterrupt:
+            with suppress(StorageError):  # what cannot be undone now, the next sync ends
+                _undo_copy(site, ref, Call.within(_UNDO_SECONDS))
+                intent.undone()
             raise
 
 

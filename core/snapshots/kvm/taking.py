@@ -81,6 +81,11 @@ def take(site: Site, place: VolumePlace, snapshot: SnapshotId, call: Call, *, qu
             undo(site, links[0].ref, str(error), Call.within(_UNDO_SECONDS))
             intent.undone()
             raise
+        except KeyboardInterrupt:
+            with suppress(StorageError):  # what cannot be undone now, the next sync ends
+                undo(site, links[0].ref, "it was interrupted", Call.within(_UNDO_SECONDS))
+                intent.undone()
+            raise
         try:
             tidy(site, ref, call)
         except StorageError as error:  # were he told that it failed, he would take another one
