@@ -174,3 +174,25 @@ def test_a_call_keeps_its_deadline_while_libvirt_waits(kvm_rig: KvmRig) -> None:
         machine.act(cancelled, lambda domain: domain.snapshotCreateXML(snapshot), "waiting")
     assert time.monotonic() - started < 20
     kvm_rig.driver.end_backup(vm.name, "vda", call(), keep=False)
+
+
+@pytest.mark.real(root=True)
+def test_who_has_a_volume_is_told_of_all_hosts(kvm_rig: KvmRig, second_host: Host) -> None:
+    """Running or stopped; if none has it, and a host does not answer, its VM may: that is no "nobody"."""
+    vm = kvm_rig.blank()
+    [disk] = kvm_rig.disks(vm, 1)
+    told = f"a={kvm_rig.host.uri} gone=qemu+unix:///system?socket={kvm_rig.directory}/none"
+    options = {"hosts": told, "state": kvm_rig.directory / "state", "scratch": kvm_rig.directory / "scratch"}
+    both = driver_for(kvm_rig.directory, kvm_rig.host, second_host)
+    partly = KvmDriver(parse_options(KvmDriver.Options, options))
+    try:
+        for driver in (kvm_rig.driver, both, partly):
+            assert driver.vms_with(disk.object_id, call()) == [vm.name]
+        vm.stop()
+        assert both.vms_with(disk.object_id, call()) == [vm.name]
+        assert both.vms_with("nobodys", call()) == []
+        with pytest.raises(Unavailable):
+            partly.vms_with("nobodys", call())
+    finally:
+        both.close()
+        partly.close()

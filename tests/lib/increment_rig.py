@@ -109,9 +109,10 @@ class IncrementRig:
 
     def dies_taking(self, volume: str, snapshot: str, step: int, pool: str = "files") -> bool:
         """Begin a snapshot, and die at a step of it; tell whether it came to that."""
-        site = increments_of(self.site(), pool)
-        place = site.place(VolumeId(volume))
-        with dying_at(site, step) as engine:
+        with Site.open(load_config(self.home / "bollard.toml")) as opened, ExitStack() as stack:
+            site = increments_of(opened, pool)
+            place = site.place(VolumeId(volume))
+            engine = stack.enter_context(dying_at(site, step))
             try:
                 kvm.take(engine, place, SnapshotId(snapshot), call())
             except Died:
@@ -170,8 +171,12 @@ def dying_at(site: IncrementSite, step: int) -> Iterator[kvm.Site]:
 
 
 @contextmanager
-def increment_rig(home: Path) -> Iterator[IncrementRig]:
-    """Start the clusters and write the configuration; records and journal are the rig's own."""
+def increment_rig(home: Path, *, fleet: bool = False) -> Iterator[IncrementRig]:
+    """Start the clusters and write the configuration; records and journal are the rig's own.
+
+    Args:
+        fleet: several machines share the records and the journal.
+    """
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("BOLLARD_STATE", str(home / "state"))
@@ -195,6 +200,8 @@ def increment_rig(home: Path) -> Iterator[IncrementRig]:
                 "options": {"url": clusters[cluster].url},
             }
             tables[f"increments.{pool}"] = {"hypervisor": cluster, "directory": home / pool / "increments"}
+        if fleet:
+            tables = {"catalog": {"url": f"sqlite:///{home}/fleet.db"}} | tables
         (home / "bollard.toml").write_text(toml_of(tables))
         (home / "bollard.toml").chmod(0o600)
         rig = IncrementRig(home, clusters)

@@ -9,10 +9,10 @@ import pytest
 from increment_rig import IncrementRig, increment_rig
 
 
-@pytest.fixture
-def rig(tmp_path) -> Iterator[IncrementRig]:
-    """Two pools and two clusters."""
-    with increment_rig(tmp_path) as opened:
+@pytest.fixture(params=[False, True], ids=["alone", "fleet"])
+def rig(request, tmp_path) -> Iterator[IncrementRig]:
+    """Two pools and two clusters; the journal is this machine's, or a fleet's."""
+    with increment_rig(tmp_path, fleet=request.param) as opened:
         yield opened
 
 

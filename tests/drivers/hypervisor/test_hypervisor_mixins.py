@@ -70,6 +70,7 @@ def test_disks_are_told_with_volume_and_place(tmp_path, cloud):
         ("vdb", "vol-1", MIB),
     ]
     assert all(isinstance(one.location, FileLocation) for one in disks)
+    assert [cloud.driver.vms_with(name, call()) for name in ("vol-1", "nobodys")] == [[VM], []]
     with SimulatedCloud(tmp_path / "lun", ("array",)) as other:
         (lun,) = other.driver.vm_disks(VM, call())
         assert isinstance(lun.location, NbdLocation)
