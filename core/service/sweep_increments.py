@@ -11,20 +11,22 @@ locked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ...transfer_objects.ids import VolumeId, is_valid_id
+from ...transfer_objects.ids import VolumeId
 from ..catalog.snapshots import Ref, RefState, SnapshotRecord, SnapshotState
 from ..catalog.volumes import VolumeRecord
 from ..dataplane.os_errors import os_errors
 from ..site import Site
 from ..snapshots import kvm
-from ..spi import Outcome
+from ..spi import HasDependents, NotFound, Outcome
 from ..steps import step
 from .increments import DIRECTORY, POOL, IncrementSite, increments_of
 from .leftovers import Leftover, Place, Run, Swept
@@ -32,6 +34,7 @@ from .leftovers import Leftover, Place, Run, Swept
 _GONE = (SnapshotState.DESTROYED, SnapshotState.ERROR)
 _MAKING = (RefState.CREATING, RefState.MIGRATING)
 _PART = ".part"
+_PAGE = 500  # files that are looked up at a time
 _SUBDIRECTORIES = ("snapshots", "checkpoints")
 
 
@@ -62,75 +65,81 @@ class DirectoryPlace:
     def sweep(self, run: Run) -> Iterator[Swept]:
         """See `Place.sweep`; a directory that is not there, since nothing is mounted, has nothing to tell."""
         for subdirectory in _SUBDIRECTORIES:
-            with os_errors(f"cannot read {self.root / subdirectory}"):
-                directory = self.root / subdirectory
-                paths = sorted(directory.iterdir()) if directory.is_dir() else []
-            for path in paths:
-                age = _age(path, run)
-                if age is not None and age >= run.older_than and self._is_nobodys(path):
-                    yield self._file(path, age, run)
+            old = [path for path in self._files(subdirectory) if _is_old(path, run)]
+            for start in range(0, len(old), _PAGE):
+                page = old[start : start + _PAGE]
+                with self.site.catalog().reading() as session:
+                    found = self._nobodys(session, page, self._named())
+                yield from (self._file(path, run) for path in found)
 
-    def _file(self, path: Path, age: float, run: Run) -> Swept:
+    def _files(self, subdirectory: str) -> list[Path]:
+        directory = self.root / subdirectory
+        with os_errors(f"cannot read {directory}"):
+            return sorted(directory.iterdir()) if directory.is_dir() else []
+
+    def _file(self, path: Path, run: Run) -> Swept:
+        size, age = _looks(path, run) or (0, 0.0)
         leftover = Leftover(
             place=self.name,
             kind="increment",
             name=f"{path.parent.name}/{path.name}",
             why="its snapshot is gone, or nobody writes it any more, and no intent tells of it",
             owner=f"snapshot {_snapshot(path)}",
-            size=path.stat(follow_symlinks=False).st_blocks * 512 if path.exists() else None,
+            size=size,
             age=age,
         )
 
         def remove() -> str:
             named = self._named()
             with self.site.catalog().transaction() as session:
-                now = _age(path, run)
-                if now is None:
-                    return ""
-                if now < run.older_than or not self._nobodys(session, path, named):
-                    return "it is needed again"
+                if not _is_old(path, run) or not self._nobodys(session, [path], named):
+                    return "it is needed again, or gone"
                 with os_errors(f"cannot remove {path}", outcome=Outcome.UNKNOWN):
                     path.unlink(missing_ok=True)
             return ""
 
         return run.end(leftover, remove)
 
-    def _is_nobodys(self, path: Path) -> bool:
-        with self.site.catalog().reading() as session:
-            return self._nobodys(session, path, self._named())
-
     def _named(self) -> set[str]:
+        """Return the volumes that intents are about, of the living and the dead."""
         return self.site.mover().journal.named("volume")
 
-    def _nobodys(self, session: Session, path: Path, named: set[str]) -> bool:
-        """Tell whether a file is that of a snapshot of ours, and neither it nor anybody else needs it.
+    def _nobodys(self, session: Session, paths: Sequence[Path], named: set[str]) -> list[Path]:
+        """Return the files that are those of snapshots of ours, and that neither these nor others need."""
+        names = {_snapshot(path) for path in paths}
+        records = session.scalars(select(SnapshotRecord).where(SnapshotRecord.id.in_(names)))
+        known = {record.id: record for record in records}
+        refs: dict[str, list[Ref]] = {}
+        for ref in session.scalars(select(Ref).where(Ref.snapshot.in_(names))):
+            refs.setdefault(ref.snapshot, []).append(ref)
 
-        Args:
-            named: the volumes that intents are about.
-        """
-        snapshot = _snapshot(path)
-        record = session.get(SnapshotRecord, snapshot) if is_valid_id(snapshot) else None
-        if record is None or record.volume in named:
-            return False
-        refs = session.scalars(select(Ref).where(Ref.snapshot == snapshot)).all()
-        if self.store not in {ref.store for ref in refs}:
-            return False
-        if path.name.endswith(_PART):
-            return not any(ref.state in _MAKING for ref in refs)
-        return record.state in _GONE and all(ref.state is RefState.DESTROYED for ref in refs)
+        def is_nobodys(path: Path) -> bool:
+            record, own = known.get(_snapshot(path)), refs.get(_snapshot(path), [])
+            if record is None or record.volume in named or self.store not in {ref.store for ref in own}:
+                return False
+            if path.name.endswith(_PART):
+                return not any(ref.state in _MAKING for ref in own)
+            return record.state in _GONE and all(ref.state is RefState.DESTROYED for ref in own)
+
+        return [path for path in paths if is_nobodys(path)]
 
 
 def _snapshot(path: Path) -> str:
     return path.name.removesuffix(_PART)
 
 
-def _age(path: Path, run: Run) -> float | None:
-    """Return for how many seconds nobody has written a file; None: it is none, or gone."""
+def _looks(path: Path, run: Run) -> tuple[int, float] | None:
+    """Return the bytes that a file takes, and the seconds since it was written; None: it is none."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return None
-    return run.clock() - found.st_mtime if path.is_file() and not path.is_symlink() else None
+    return (found.st_blocks * 512, run.clock() - found.st_mtime) if S_ISREG(found.st_mode) else None
+
+
+def _is_old(path: Path, run: Run) -> bool:
+    found = _looks(path, run)
+    return found is not None and found[1] >= run.older_than
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,12 +176,24 @@ class BitmapPlace:
             return set(session.scalars(gone.where(SnapshotRecord.volume.not_in(attached)).distinct()))
 
     def _bitmaps(self, site: IncrementSite, volume: VolumeId, run: Run) -> Iterator[Swept]:
-        tracker = site.engine.tracker(volume)
+        tracker = self._tracker(site, volume, run)
         if tracker is None:
             return
         for name in [one.name for one in tracker.checkpoints(step(run.call))]:
             if self._is_nobodys(volume, name):
                 yield self._bitmap(tracker, volume, name, run)
+
+    def _tracker(self, site: IncrementSite, volume: VolumeId, run: Run) -> kvm.Tracker | None:
+        """Return who tracks a volume, if its image has a bitmap of nobody's.
+
+        The image first: finding the VM that has a volume may take a look at all VMs.
+        """
+        with suppress(NotFound, HasDependents):  # it went just now, or has overlays: which is the newest?
+            own = site.volumes.own_image(volume)
+            stored = kvm.ImageTracker([own.path]).checkpoints(step(run.call)) if own.format == "qcow2" else ()
+            if any(self._is_nobodys(volume, one.name) for one in stored):
+                return site.engine.tracker(volume)
+        return None
 
     def _bitmap(self, tracker: kvm.Tracker, volume: VolumeId, name: str, run: Run) -> Swept:
         leftover = Leftover(

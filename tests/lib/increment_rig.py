@@ -148,7 +148,7 @@ class IncrementRig:
 
     def bitmaps(self, image: Path) -> list[str]:
         """The names of an image's bitmaps."""
-        return [one.name for one in kvm.tracking.ImageTracker([image]).checkpoints(call())]
+        return [one.name for one in kvm.ImageTracker([image]).checkpoints(call())]
 
 
 @contextmanager

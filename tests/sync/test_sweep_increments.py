@@ -62,6 +62,14 @@ def test_bitmaps_of_snapshots_that_are_gone_go(rig: IncrementRig, image: Path) -
     for name in ("gone", "theirs"):
         run("qemu-img", "bitmap", "--add", "-f", "qcow2", image, name)
 
+    rig.make("vol-2", "other")
+    rig.attach("vol-2")
+    assert rig.dies_taking("vol-2", "gone-too", 12, "other")
+    assert [one.after for one in rig.sync().ended] == ["Error"]
+    overlay = image.with_name("vol-1.before")
+    overlay.touch()
+    assert rig.sweep() == []  # nobody knows which image is the newest
+    overlay.unlink()
     assert rig.sweep(dry_run=True) == [("bitmap", "vol-1/gone", End.FOUND)]
     assert sorted(rig.bitmaps(image)) == ["gone", "here", "theirs"]
     assert rig.sweep() == [("bitmap", "vol-1/gone", End.REMOVED)]

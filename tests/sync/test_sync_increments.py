@@ -9,14 +9,15 @@ import pytest
 from increment_rig import IncrementRig, increment_rig
 
 
-@pytest.fixture(params=[False, True], ids=["alone", "fleet"])
+@pytest.fixture
 def rig(request, tmp_path) -> Iterator[IncrementRig]:
     """Two pools and two clusters; the journal is this machine's, or a fleet's."""
-    with increment_rig(tmp_path, fleet=request.param) as opened:
+    with increment_rig(tmp_path, fleet=getattr(request, "param", False)) as opened:
         yield opened
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rig", [False, True], ids=["alone", "fleet"], indirect=True)
 def test_a_take_that_died_is_ended_at_each_step(rig: IncrementRig) -> None:
     """It is there and whole, or in Error without a trace; the next one goes on from what is there."""
     image = rig.make("vol-1")

@@ -18,13 +18,14 @@ from .settling import settle_entry, sync
 from .site import Site, VolumePlace
 from .stores import ChainStore, Link, Stored
 from .taking import recreate_checkpoints, take
-from .tracking import Disk, Tracker
+from .tracking import Disk, ImageTracker, Tracker
 
 __all__ = [
     "ChainArchive",
     "ChainDirectory",
     "ChainStore",
     "Disk",
+    "ImageTracker",
     "Link",
     "Site",
     "Stored",
