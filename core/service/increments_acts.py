@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ...transfer_objects.ids import SnapshotId, VolumeId
 from ..access import Mover
+from ..catalog.volumes import VolumeRecord
 from ..dataplane import BlockSink
 from ..pool import Pool
 from ..snapshots import kvm
@@ -64,7 +65,12 @@ def revert_volume(site: IncrementSite, volume: VolumeId, snapshot: SnapshotId, c
     site.check_stores(snapshot)
     with claimed(site.engine.journal, "volume", volume):
         _refuse_overlays(site, volume, own, call)
+        size = kvm.size_of(site.engine, snapshot)
         kvm.revert(site.engine, volume, snapshot, own.path, call)
+        with site.engine.catalog.transaction() as session:
+            record = session.get(VolumeRecord, volume)
+            if record is not None:
+                record.size = size
 
 
 def _refuse_overlays(site: IncrementSite, volume: VolumeId, own: FileLocation, call: Call) -> None:

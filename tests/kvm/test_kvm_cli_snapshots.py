@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bollard import cli
+from bollard.core.spi import FileLocation
 from bollard.transfer_objects.ids import VmId
 from kvm_driving import MIB, KvmRig, call, device_in
 from kvm_lab import Guest
@@ -52,13 +53,22 @@ class Operator:
         patch.setenv("BOLLARD_STATE", str(self.home / "mine"))
         self.run("pool", "create", "vol-1", str(SIZE))
         self.image = self.home / "pool/volumes/vol-1.qcow2"
-        self.guest: Guest = rig.guest()
-        what = rig.introduction("vol-1", self.image, SIZE)
-        rig.attach(self.guest, what)
-        self.device = f"/dev/{device_in(self.guest, what)}"
+        self.volume = rig.introduction("vol-1", self.image, SIZE)
+
+    def boot(self) -> None:
+        """Bring up a guest that has the volume."""
+        self.guest: Guest = self.rig.guest()
+        self.rig.attach(self.guest, self.volume)
+        self.device = f"/dev/{device_in(self.guest, self.volume)}"
 
     def run(self, *arguments: str) -> Any:
         """Run a command to its good end; returns its document."""
+        code, told = self.tried(*arguments)
+        assert code == 0, (arguments, told)
+        return told
+
+    def tried(self, *arguments: str) -> tuple[object, Any]:
+        """Run a command to its end; returns its exit code and its document."""
         self.patch.setattr(sys, "argv", ["bollard", *arguments, "--json"])
         self.captured.readouterr()
         code: object = 0
@@ -70,8 +80,7 @@ class Operator:
         finally:
             signal.signal(signal.SIGTERM, before)
         out, err = self.captured.readouterr()
-        assert code in (0, None), (arguments, out, err)
-        return json.loads(out)
+        return code or 0, json.loads(out or json.dumps(err))
 
     def write(self, at: int, mib: int) -> str:
         """Let the guest write random bytes to the disk; returns the digest of all that it reads there."""
@@ -86,12 +95,15 @@ class Operator:
         """Restore a snapshot; returns the digest of what came back."""
         name = f"{snapshot}-again"
         self.run("snapshot", "restore", snapshot, name)
-        raw = self.home / f"{name}.raw"
-        image = self.home / f"pool/volumes/{name}.qcow2"
+        return hashlib.sha256(self.content(self.image.with_name(f"{name}.qcow2"))).hexdigest()
+
+    def content(self, image: Path) -> bytes:
+        """Read an image that nobody has open."""
+        raw = self.home / "content.raw"
         subprocess.run(
             ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw], check=True, timeout=60
         )
-        return hashlib.sha256(raw.read_bytes()).hexdigest()
+        return raw.read_bytes()
 
     def killed_taking(self, snapshot: str) -> bool:
         """Kill a process when it writes a snapshot; tell whether it came to that."""
@@ -108,6 +120,7 @@ def test_a_chain_of_a_running_guest_and_a_kill_in_its_midst(
 ) -> None:
     """A delta restores to what the guest read at its instant; after the kill nothing is left."""
     operator = Operator(kvm_rig, monkeypatch, capfd)
+    operator.boot()
     operator.write(0, 8)
     operator.run("snapshot", "take", "vol-1", "full")
     held = operator.write(4, 8)
@@ -148,3 +161,32 @@ def _nothing_is_left(operator: Operator, killed: str, state: str) -> None:
     marks = operator.rig.driver.checkpoints(VmId(operator.guest.name), call())
     assert len(marks) == 1
     assert (marks[0].name == killed) is (state == "CreatedOnPrimary")
+
+
+def test_a_volume_is_reverted_when_nobody_needs_what_it_is_now(
+    kvm_rig: KvmRig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not while its VM runs, nor while a VM snapshot stands on it; then it is what it was, byte for byte."""
+    operator = Operator(kvm_rig, monkeypatch, capfd)
+    vm = kvm_rig.blank()
+    kvm_rig.attach(vm, operator.volume)
+    vm.write(0, MIB, 65536, 0x11)
+    operator.run("snapshot", "take", "vol-1", "monday")
+    vm.write(0, 2 * MIB, 65536, 0x22)
+    code, told = operator.tried("snapshot", "revert", "vol-1", "monday")
+    assert (code, told["error"]["code"]) == (5, "in_use")
+    vm.stop()
+    overlay = {"vda": FileLocation(path=operator.image.with_name("vol-1.before"), format="qcow2")}
+    kvm_rig.driver.add_overlays(VmId(vm.name), overlay, call())
+    code, told = operator.tried("snapshot", "revert", "vol-1", "monday")
+    assert (code, told["error"]["code"]) == (5, "has_dependents")
+    base = {"vda": FileLocation(path=operator.image, format="qcow2")}
+    kvm_rig.driver.merge_image(VmId(vm.name), "vda", overlay["vda"], base["vda"], call())
+    overlay["vda"].path.unlink(missing_ok=True)
+
+    operator.run("snapshot", "revert", "vol-1", "monday")
+    held = operator.content(operator.image)
+    assert [held[at * MIB] for at in (1, 2)] == [0x11, 0]
+    assert hashlib.sha256(held).hexdigest() == operator.digest("monday")
+    assert operator.run("snapshot", "take", "vol-1", "next")["full_reason"] == "the volume was reverted"
+    assert operator.run("sync", "--dry-run")["found"] == []

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bollard.core.service.increments import increments_of
 from bollard.core.service.leftovers import End
+from bollard.core.snapshots import kvm
+from bollard.core.spi import Call
+from bollard.transfer_objects.ids import SnapshotId, VolumeId
 from increment_rig import IncrementRig, increment_rig
 from qemu_backups import run
 
@@ -99,3 +103,19 @@ def test_a_directory_that_is_not_mounted_has_nothing_to_tell(rig: IncrementRig, 
     with pytest.raises(Exception, match="is it mounted"):
         rig.take("vol-1", "next")
     assert not (rig.home / "files/increments").exists()
+
+
+def test_what_a_living_process_makes_is_left_alone(rig: IncrementRig, image: Path) -> None:
+    """A sync and a sweep in the midst of a take find nothing, however young a leftover may be."""
+    rig.write(image, "1M 64k")
+    seen: list[object] = []
+
+    def look(_done: int, _total: int | None) -> None:
+        if not seen:
+            seen.extend([rig.sync().planned, rig.sweep(older_than=0)])
+
+    site = increments_of(rig.site(), "files")
+    slow = Call.within(60, progress=look)
+    kvm.take(site.engine, site.place(VolumeId("vol-1")), SnapshotId("next"), slow)
+    assert seen == [[], []]
+    assert rig.restored("files", "next") == rig.content(image)
