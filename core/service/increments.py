@@ -94,17 +94,14 @@ def increments_of(site: Site, pool: str = "") -> IncrementSite:
     """
     name, options = site.config.increments_of(pool)
     hypervisor = partial(site.hypervisor, options.hypervisor)
-    backups = HypervisorBackups(hypervisor)
-    volumes = Whereabouts(
-        pool=partial(site.pool, name), hypervisor=hypervisor, catalog=site.catalog(), backups=backups
-    )
+    volumes = Whereabouts(pool=partial(site.pool, name), hypervisor=hypervisor, catalog=site.catalog())
     stores = Stores(site, name, options)
     engine = kvm.Site(
         catalog=site.catalog(),
         journal=site.mover().journal,
         settings=options.settings(),
         stores=stores,
-        backups=backups,
+        backups=HypervisorBackups(hypervisor),
         vm_state=volumes.vm_state,
         disk_of=volumes.disk_of,
         image_of=volumes.image_of,

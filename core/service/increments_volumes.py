@@ -17,7 +17,6 @@ from ..catalog.volumes import VolumeRecord
 from ..pool import Pool
 from ..snapshots.kvm import Disk
 from ..spi import (
-    Backups,
     Call,
     Conflict,
     FileLocation,
@@ -41,7 +40,6 @@ class Whereabouts:
     pool: Callable[[], Pool]
     hypervisor: Callable[[], Hypervisor]
     catalog: Catalog
-    backups: Backups
 
     def vm_state(self, vm: VmId, call: Call) -> VmState:
         """Return a VM's power state."""

@@ -62,6 +62,6 @@ def _keep(catalog: Catalog, snapshot: str) -> bool | None:
         if session.get(SnapshotRecord, snapshot) is None:
             return None
         refs = session.scalars(select(Ref).where(Ref.snapshot == snapshot)).all()
-    if any(ref.backing_up or ref.state is RefState.CREATING for ref in refs):
+    if not refs or any(ref.backing_up or ref.state is RefState.CREATING for ref in refs):
         return None
     return any(ref.tracking for ref in refs)
