@@ -28,6 +28,10 @@ app = typer.Typer(
 
 VolumeArg = Annotated[str, typer.Argument(help="The volume's id.")]
 SnapshotArg = Annotated[str, typer.Argument(help="The snapshot's id.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", help="Only on this one of [directories] or [stores]; there may be copies."),
+]
 
 
 @contextmanager
@@ -92,14 +96,15 @@ def restore(
     target: Annotated[str, typer.Argument(help="Id of the new volume.")],
     pool: PoolName = "",
     to: Annotated[str, typer.Option(help="The pool that gets it; else the snapshot's own.")] = "",
+    store: StoreOption = "",
     json: JsonFlag = False,
 ) -> None:
     """Make a new volume of a snapshot, on any pool."""
     with _opened(ctx, pool) as (site, increments):
-        goal = site.pool(to or increments.name)
+        goal, only = site.pool(to or increments.name), _store(site, store)
         with job(ctx, f"restoring to {target}", json) as call:
             made = restore_volume(
-                increments, SnapshotId(snapshot), VolumeId(target), goal, site.mover(), call
+                increments, SnapshotId(snapshot), VolumeId(target), goal, site.mover(), call, store=only
             )
     show({"volume": made.id, "size": made.size, "identity": made.identity}, as_json=json, title="restored")
 
@@ -110,12 +115,14 @@ def export(
     snapshot: SnapshotArg,
     path: Annotated[Path, typer.Argument(help="The new file.", dir_okay=False)],
     pool: PoolName = "",
+    store: StoreOption = "",
     json: JsonFlag = False,
 ) -> None:
     """Write a snapshot to a new qcow2 file that needs no other."""
-    with _opened(ctx, pool) as (_, increments), job(ctx, f"exporting to {path.name}", json) as call:
-        kvm.template(increments.engine, SnapshotId(snapshot), path.absolute(), call)
-        size = kvm.size_of(increments.engine, SnapshotId(snapshot))
+    with _opened(ctx, pool) as (site, increments), job(ctx, f"exporting to {path.name}", json) as call:
+        engine, only = increments.engine, _store(site, store)
+        kvm.template(engine, SnapshotId(snapshot), path.absolute(), call, store=only)
+        size = kvm.size_of(engine, SnapshotId(snapshot), store=only)
     show({"file": str(path), "size": size}, as_json=json, title="exported")
 
 
@@ -151,12 +158,12 @@ def delete(
     ctx: typer.Context,
     snapshot: SnapshotArg,
     pool: PoolName = "",
-    store: Annotated[str, typer.Option(help="Only from this one of [directories] or [stores].")] = "",
+    store: StoreOption = "",
     json: JsonFlag = False,
 ) -> None:
     """Delete a snapshot; what others are based on stays as long as they do. One that is gone is fine."""
     with _opened(ctx, pool) as (site, increments):
-        only = store_called(site.config, store) if store else None
+        only = _store(site, store)
         increments.check_stores(SnapshotId(snapshot))
         with job(ctx, f"deleting {snapshot}", json) as call:
             kvm.delete(increments.engine, SnapshotId(snapshot), call, store=only)
@@ -172,6 +179,10 @@ def free(ctx: typer.Context, volume: VolumeArg, pool: PoolName = "", json: JsonF
     with _opened(ctx, pool) as (_, increments), job(ctx, f"freeing {volume}", json) as call:
         kvm.free(increments.engine, VolumeId(volume), call)
     show({"volume": volume}, as_json=json, title="freed")
+
+
+def _store(site: Site, store: str) -> str | None:
+    return store_called(site.config, store) if store else None
 
 
 def _described(row: Increment, exact: bool) -> dict[str, Any]:

@@ -21,16 +21,26 @@ from .snapshots_claims import claimed
 
 
 def restore_volume(
-    site: IncrementSite, snapshot: SnapshotId, target: VolumeId, pool: Pool, mover: Mover, call: Call
+    site: IncrementSite,
+    snapshot: SnapshotId,
+    target: VolumeId,
+    pool: Pool,
+    mover: Mover,
+    call: Call,
+    *,
+    store: str | None = None,
 ) -> Volume:
     """Make a new volume of a snapshot.
+
+    Args:
+        store: id of the one to be read, where there are copies.
 
     Raises:
         NotFound: no such snapshot, or its user has deleted it.
         Conflict: there is a volume of this id.
         DataLoss: a file of the snapshot's chain is damaged or is not what the records say.
     """
-    size = kvm.size_of(site.engine, snapshot)
+    size = kvm.size_of(site.engine, snapshot, store=store)
     mover.make_room(pool, target)
     if _exists(pool, target, call):
         raise Conflict(f"pool {pool.name} has a volume {target}: it is not overwritten")
@@ -38,7 +48,7 @@ def restore_volume(
         made = pool.volumes.create(VolumeSpec(id=target, size=size), step(call))
         with mover.writing_volume(pool, target) as sink:
             slow: BlockSink = pool.throttle.sink(sink, call)
-            kvm.restore(site.engine, snapshot, slow, call)
+            kvm.restore(site.engine, snapshot, slow, call, store=store)
     return made
 
 

@@ -80,6 +80,14 @@ def test_backups_go_to_the_nas_and_are_copied_to_an_archive(rig: IncrementRig, b
     assert {row["store"] for row in rows} == {"directory:nas"}
 
     assert bollard("snapshot", "copy", "two", "--to", "nightly", "-p", "other").code == 0
+    (rig.home / "nas").rename(rig.home / "away")
+    assert bollard("snapshot", "restore", "two", "vol-3", "-p", "other").code == 6
+    assert bollard("snapshot", "restore", "two", "vol-3", "--store", "nightly", "-p", "other").code == 0
+    assert image.with_name("vol-3.raw").read_bytes() == image.read_bytes()
+    file = rig.home / "out.qcow2"
+    assert bollard("snapshot", "export", "one", file, "--store", "nightly", "-p", "other").code == 4
+    assert bollard("snapshot", "export", "two", file, "--store", "nightly", "-p", "other").code == 0
+    (rig.home / "away").rename(rig.home / "nas")
     assert bollard("snapshot", "delete", "two", "--store", "nas", "-p", "other").code == 0
     assert bollard("snapshot", "restore", "two", "vol-2", "-p", "other").code == 0
     assert image.with_name("vol-2.raw").read_bytes() == image.read_bytes()

@@ -42,19 +42,28 @@ def opened(site: Site, snapshot: SnapshotId, call: Call) -> BlockSource:
     return links[0].store.open(links, call)
 
 
-def restore(site: Site, snapshot: SnapshotId, sink: BlockSink, call: Call) -> None:
-    """Write a snapshot into a new volume that reads as zeros; raises as `opened`."""
-    links = _links(site, snapshot)
+def restore(
+    site: Site, snapshot: SnapshotId, sink: BlockSink, call: Call, *, store: str | None = None
+) -> None:
+    """Write a snapshot into a new volume that reads as zeros; raises as `opened`.
+
+    Args:
+        store: which is to be read, where there are copies.
+    """
+    links = _links(site, snapshot, store)
     links[0].store.restore(links, sink, call)
 
 
-def size_of(site: Site, snapshot: SnapshotId) -> int:
+def size_of(site: Site, snapshot: SnapshotId, *, store: str | None = None) -> int:
     """Return the bytes that a guest saw of a snapshot that can be read; raises as `opened`."""
-    return _links(site, snapshot)[0].ref.size
+    return _links(site, snapshot, store)[0].ref.size
 
 
-def template(site: Site, snapshot: SnapshotId, path: Path, call: Call) -> None:
+def template(site: Site, snapshot: SnapshotId, path: Path, call: Call, *, store: str | None = None) -> None:
     """Write a snapshot into a new qcow2 file that needs no other.
+
+    Args:
+        store: which is to be read, where there are copies.
 
     Raises:
         Conflict: `path` exists.
@@ -62,7 +71,7 @@ def template(site: Site, snapshot: SnapshotId, path: Path, call: Call) -> None:
     if os.path.lexists(path):
         raise Conflict(f"{path} exists: it is not overwritten")
     with _staged(site, TEMPLATE, path) as part:
-        _flatten(_links(site, snapshot), part, call)
+        _flatten(_links(site, snapshot, store), part, call)
         with os_errors(f"cannot give {part} the name {path.name}", outcome=Outcome.UNKNOWN):
             part.rename(path)
             sync(path.parent)
@@ -114,9 +123,9 @@ def end_chain(site: Site, volume: VolumeId, reason: Reason) -> None:
             newest.end_chain(reason)
 
 
-def _links(site: Site, snapshot: SnapshotId) -> Sequence[Link]:
+def _links(site: Site, snapshot: SnapshotId, store: str | None = None) -> Sequence[Link]:
     with site.catalog.transaction() as session:
-        refs, ref = site.readable(session, snapshot)
+        refs, ref = site.readable(session, snapshot, store)
     return site.links(refs, ref)
 
 

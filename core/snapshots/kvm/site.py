@@ -176,8 +176,10 @@ class Site:
         """Remove what a store has of a snapshot: the ref's own, or another; repeatable."""
         self.store(store or ref.store).remove(ref, call)
 
-    def readable(self, session: Session, snapshot: str) -> tuple[Sequence[Ref], Ref]:
-        """Return the refs of a snapshot's volume, and one of the snapshot's that can be read.
+    def readable(
+        self, session: Session, snapshot: str, store: str | None = None
+    ) -> tuple[Sequence[Ref], Ref]:
+        """Return the refs of a snapshot's volume, and one of its own that can be read, or that on a store.
 
         Raises:
             NotFound: no such snapshot, or its user has deleted it.
@@ -185,6 +187,7 @@ class Site:
         volume = snapshot_of(session, snapshot).volume
         refs = refs_of_volume(session, volume)
         for ref in refs:
-            if ref.snapshot == snapshot and ref.state in _READABLE:
+            if ref.snapshot == snapshot and ref.state in _READABLE and store in (None, ref.store):
                 return refs, ref
-        raise NotFound(f"there is no snapshot {snapshot} that could be read")
+        where = f" on {store}" if store else ""
+        raise NotFound(f"there is no snapshot {snapshot} that could be read{where}")
