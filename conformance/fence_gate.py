@@ -11,11 +11,12 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from ..core.spi import Internal
 from ..simulators.faults.fault import Fault
 from ..simulators.faults.http import HttpProxy
 from ..simulators.faults.udp import UdpRelay
@@ -173,17 +174,25 @@ def nobody(settings: SuiteSettings, known: Mapping[str, Any], *, silent: bool) -
 @contextmanager
 def _both_kinds() -> Iterator[tuple[int, Any]]:
     """Yield a port that takes datagrams and connections and answers neither, and what closes it."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connections,
-    ):
-        datagrams.bind(("127.0.0.1", 0))
-        port = datagrams.getsockname()[1]
-        connections.bind(("127.0.0.1", port))
+    datagrams, connections = _of_one_port()
+    with datagrams, connections:
         connections.listen(16)
 
         def end() -> None:
             datagrams.close()
             connections.close()
 
-        yield port, end
+        yield int(datagrams.getsockname()[1]), end
+
+
+def _of_one_port(tries: int = 50) -> tuple[socket.socket, socket.socket]:
+    """Return sockets for datagrams and connections; a port may be free for the one and not the other."""
+    for _ in range(tries):
+        with ExitStack() as opened, suppress(OSError):
+            datagrams = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            connections = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            datagrams.bind(("127.0.0.1", 0))
+            connections.bind(datagrams.getsockname())
+            opened.pop_all()
+            return datagrams, connections
+    raise Internal(f"{tries} ports of this machine were tried, and none is free for TCP and UDP")

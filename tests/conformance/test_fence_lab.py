@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +69,24 @@ def test_the_gate_counts_and_shuts(tmp_path: Path):
             with pytest.raises(Unavailable):
                 fence_driver("ipmi", {**options, "timeout": 6.0}).power_state(Call.within(60))
             assert way.shut
+
+
+def test_a_port_that_is_taken_for_connections_is_not_used(monkeypatch):
+    """The kernel's next free port for datagrams may be somebody's for connections: another one is found."""
+
+    class Taken(socket.socket):
+        left = 2
+
+        def bind(self, address: Any) -> None:
+            if self.type == socket.SOCK_STREAM and Taken.left:
+                Taken.left -= 1
+                raise OSError(errno.EADDRINUSE, "Address already in use")
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Taken)
+    with nobody(SuiteSettings(driver="x"), {"host": "bmc", "port": 623}, silent=True) as changes:
+        assert changes["port"] > 0
+    assert Taken.left == 0
 
 
 def test_elsewhere_is_made_of_what_the_options_are(tmp_path: Path):

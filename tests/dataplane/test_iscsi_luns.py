@@ -26,7 +26,8 @@ from bollard.core.spi import (
     Unavailable,
 )
 from bollard.transfer_objects.secret import Secret
-from iscsi_array import MIB, IscsiArray, free_port
+from iscsi_array import MIB, IscsiArray
+from ports import free_port
 
 pytestmark = pytest.mark.real(root=True)
 

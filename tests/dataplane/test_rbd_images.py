@@ -25,7 +25,7 @@ from bollard.core.spi import (
 )
 from bollard.transfer_objects.secret import Secret
 from ceph_lab import POOL, CephLab, ceph_lab
-from iscsi_array import free_port
+from ports import free_port
 
 pytestmark = pytest.mark.real
 

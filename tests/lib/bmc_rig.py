@@ -16,6 +16,7 @@ from typing import Any
 from bollard.core.spi import parse_options
 from bollard.drivers.fence.ipmi.driver import IpmiFence
 from bollard.drivers.fence.redfish.driver import RedfishFence
+from ports import free_port
 
 PASSWORD = "s3cret-of-the-bmc"
 QUICK = {"username": "admin", "password": PASSWORD, "timeout": 30.0, "settle": 1.0, "confirm_after": 0.1}
@@ -66,13 +67,6 @@ def redfish(url: str, **options: Any) -> RedfishFence:
     return RedfishFence(parse_options(RedfishFence.Options, {"url": url, **QUICK, **options}))
 
 
-def free_udp_port() -> int:
-    """Return a port that nobody has; for servers that cannot choose one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def eventually(holds: Callable[[], object], seconds: float = 30.0) -> None:
     """Look until it is so."""
     until = time.monotonic() + seconds
@@ -102,7 +96,7 @@ def openipmi(directory: Path, victim: int | None = None) -> Iterator[int]:
         directory: an empty one.
         victim: the process that dies with the power.
     """
-    port, script = free_udp_port(), directory / "chassis"
+    port, script = free_port(), directory / "chassis"
     script.write_text(_CHASSIS.format(directory=directory))
     script.chmod(0o755)
     (directory / "power").write_text("1\n")

@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from iscsi_array import free_port
 from kvm_lab.polling import until
+from ports import free_port
 
 POOL = "rbd"
 _CONF = """\

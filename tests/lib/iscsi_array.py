@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from kvm_lab.polling import until
+from ports import free_port
 
 MIB = 2**20
 GIB = 2**30
@@ -67,12 +68,6 @@ def run(*command: str | Path) -> str:
     )
     assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     return done.stdout
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class IscsiArray:

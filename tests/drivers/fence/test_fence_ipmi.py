@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bmc_rig import answers as bmc_answers
-from bmc_rig import ended, eventually, free_udp_port, ipmi
+from bmc_rig import ended, eventually, ipmi
 from bollard.core.plugins import load_driver
 from bollard.core.spi import (
     Busy,
@@ -28,6 +28,7 @@ from bollard.core.spi import (
 from bollard.drivers.fence.child import GRACE
 from bollard.drivers.fence.ipmi.driver import IpmiFence
 from bollard.simulators.bmc import BmcSimulator
+from ports import free_port
 
 SLACK = 10.0  # seconds that this machine may be late: pyghmi alone would take minutes
 
@@ -211,7 +212,7 @@ def test_operator_may_switch(bmc: BmcSimulator):
 
 def test_bmc_made_with_pyghmi():
     """The server of pyghmi, which answers SHA-1 to an offer of SHA-256, can be fenced with."""
-    port = free_udp_port()
+    port = free_port()
     code = (
         "from pyghmi.cmd.fakebmc import FakeBmc; import sys;"
         "b = FakeBmc({'admin': 'password'}, int(sys.argv[1])); b.powerstate = 'on'; b.listen()"

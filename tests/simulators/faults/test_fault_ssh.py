@@ -17,6 +17,7 @@ import pytest
 
 from bollard.simulators.faults import Exchange, Fault, FaultKind, FaultsNotHit
 from bollard.simulators.faults.ssh import SshProxy
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -48,8 +49,7 @@ class Sshd:
         make_key(directory / "host_key")
         make_key(self.user_key)
         self.host_key = (directory / "host_key.pub").read_text().strip()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         config = directory / "sshd_config"
         config.write_text(CONFIG.format(port=self.port, directory=directory))
         if os.geteuid() == 0:

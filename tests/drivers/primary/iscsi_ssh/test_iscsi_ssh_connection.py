@@ -29,9 +29,10 @@ from bollard.core.spi import (
 from bollard.drivers.primary.iscsi_ssh import IscsiSshDriver
 from bollard.drivers.primary.iscsi_ssh.install import install, main
 from bollard.drivers.primary.iscsi_ssh.ssh import SshArray
-from iscsi_array import IscsiArray, free_port, run
+from iscsi_array import IscsiArray, run
 from iscsi_rig import control_socket, opened, options_of, short, spec, typed_options
 from kvm_lab.polling import until
+from ports import free_port
 from primary_rig import WEB, call
 
 pytestmark = pytest.mark.real(root=True)

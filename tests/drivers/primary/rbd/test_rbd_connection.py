@@ -27,7 +27,7 @@ from bollard.core.spi import (
 )
 from bollard.drivers.primary.rbd import RbdDriver
 from ceph_lab import CephLab
-from iscsi_array import free_port
+from ports import free_port
 from primary_rig import WEB, call
 from rbd_rig import opened, spec, typed_options
 
