@@ -16,11 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...transfer_objects.ids import SnapshotId, VmId, VolumeId
-from ..dataplane.durable import sync
-from ..dataplane.os_errors import os_errors
 from ..intents import Intents
 from ..pool import Pool
 from ..spi import (
@@ -40,6 +37,7 @@ from ..vm_snapshots.chain import disks_of, live_image, remove_file
 from ..vm_snapshots.machine import Machine
 from .snapshots_claims import claimed
 from .snapshots_context import Context
+from .snapshots_merging import MergeMark
 
 _LOOK_SECONDS = 30.0  # on top of the call's deadline
 
@@ -106,24 +104,23 @@ class HypervisorCut:
         """Bring the guest back to the volume's own file, with all that it wrote; repeatable.
 
         Raises:
-            Conflict: the guest writes to neither file, or to the volume while the overlay was not merged:
-                what is in the overlay would be lost.
+            Conflict: the guest writes to neither file, or to the volume while the overlay is not known to be
+                merged: what is in the overlay may be lost.
         """
         if self._writes_to(call) == self.overlay:
             self._merge(call)
-        elif not self._merging.exists() and self.overlay.path.exists():
+        elif self.overlay.path.exists() and not self._mark.proves(call):
+            began = " since its merge began" if self._mark.path.exists() else ""
             raise Conflict(
-                f"VM {self.machine.vm} was started without it: {self.overlay.path} holds what it wrote before"
-                f" to volume {self.volume}. Keep or remove that file, then sync"
+                f"VM {self.machine.vm} was started without it{began}: {self.overlay.path} holds what it wrote"
+                f" before to volume {self.volume}. Keep or remove that file, then sync"
             )
-        for path in (self.overlay.path, self._merging):
-            remove_file(path)
+        remove_file(self.overlay.path)
+        self._mark.clear(call)
 
     def _merge(self, call: Call) -> None:
         machine, driver = self.machine, self.machine.hypervisor.require(Overlays)
-        with os_errors(f"cannot note the merge of {self.overlay.path}"):
-            self._merging.touch(mode=0o600)
-            sync(self._merging.parent)
+        self._mark.set(call)
         try:
             machine.hypervisor.run(
                 "overlay.merge",
@@ -140,15 +137,11 @@ class HypervisorCut:
         """Take the mark away if the guest writes to the overlay still, which holds everything until then."""
         with suppress(StorageError):  # it must not hide why the merge failed
             if self._writes_to(Call.within(_LOOK_SECONDS)) == self.overlay:
-                remove_file(self._merging)
+                remove_file(self._mark.path)
 
     @property
-    def _merging(self) -> Path:
-        """A mark that a merge was begun: without it an overlay beside a guest on its own file is not merged.
-
-        Whoever defines VMs anew for each start, as CloudStack does, may start one on the volume itself.
-        """
-        return self.overlay.path.with_name(f"{self.overlay.path.name}.merging")
+    def _mark(self) -> MergeMark:
+        return MergeMark(self.machine, self.base, self.overlay)
 
     def _made(self, call: Call) -> Snapshot | None:
         """Return what a run before has made."""

@@ -256,6 +256,28 @@ class Overlays(ABC):
         `call.progress` gets bytes done and of all.
         """
 
+    def note_run(self, vm: VmId, note: str, call: Call) -> bool:
+        """Keep a note on the VM's present run, in the place of the one before; it ends with that run.
+
+        By it core knows afterwards that a VM has changed its images within one run, by a merge, and was
+        not started anew on other ones. So a VM that was started anew must not have it, be it from the same
+        definition or on another host; a migration may keep it, a restart of the hypervisor's services must.
+        A driver need not have this method: core then believes no merge whose end it has not seen.
+
+        Args:
+            note: letters, digits and "-"; "" takes it away.
+
+        Returns:
+            False where it is not kept: the VM is off, or there is no place for it.
+        """
+        del vm, note, call
+        return False
+
+    def run_note(self, vm: VmId, call: Call) -> str:
+        """Return the note of the VM's present run, "" if there is none."""
+        del vm, call
+        return ""
+
 
 class Backups(ABC):
     """[cap.backups] Points in time of disks, with what has changed since a checkpoint."""

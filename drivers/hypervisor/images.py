@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...core.spi import Call, FileLocation, InvalidArgument, Outcome, Overlays, Unavailable, Unsupported
+from ...core.spi import (
+    Call,
+    Conflict,
+    FileLocation,
+    InvalidArgument,
+    Outcome,
+    Overlays,
+    Unavailable,
+    Unsupported,
+)
 from ...transfer_objects.ids import VmId
+from .answers import member
 from .client import path_of
 from .machines import SimulatedMachines
 
@@ -57,6 +67,18 @@ class SimulatedImages(SimulatedMachines, Overlays):
         others = [str(one.path) for one in dependents]
         body = {"top": str(top.path), "base": str(base.path), "dependents": others}
         self._client.post(path, call, body)
+
+    def note_run(self, vm: VmId, note: str, call: Call) -> bool:
+        """See `Overlays.note_run`."""
+        try:
+            self._client.put(path_of("vms", vm, "note"), call, {"text": note})
+        except Conflict:  # it does not run
+            return False
+        return True
+
+    def run_note(self, vm: VmId, call: Call) -> str:
+        """See `Overlays.run_note`."""
+        return member(self._client.get(path_of("vms", vm), call), "note", str)
 
     def _by_disk(self, vm: VmId, images: Mapping[str, FileLocation], call: Call) -> dict[str, str]:
         if any(image.format != "raw" for image in images.values()):

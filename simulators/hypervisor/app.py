@@ -16,6 +16,7 @@
     POST   /vms/V/start, stop {force}, thaw, freeze {timeout_s}, write {blocks}, rate {blocks_per_s}
     PUT    /vms/V/files/D/F               {content}     GET /vms/V/files/D
     PUT    /vms/V/memory                  {content}
+   PUT    /vms/V/note                    {text}                        of a running VM, until it ends
     GET    /vms/V/freeze, /vms/V/exports  what Hyper-V's exports cost
     PUT    /vms/V/snapshots/S             {memory, quiesce}
     POST   /vms/V/snapshots/S/revert
@@ -133,6 +134,7 @@ class HypervisorApp:
             ("PUT", "/vms/<vm>/disks/<disk>", lambda vm, disk: ok(machines.attach(vm, disk, body_of()))),
             ("DELETE", "/vms/<vm>/disks/<disk>", lambda vm, disk: _gone(machines.detach, vm, disk)),
             ("POST", "/vms/<vm>/start", lambda vm: ok(machines.start(vm))),
+            ("PUT", "/vms/<vm>/note", lambda vm: ok(machines.note(vm, str(body_of().get("text", ""))))),
             ("POST", "/vms/<vm>/migrate", lambda vm: ok(machines.migrate(vm, text_in("host")))),
             ("POST", "/vms/<vm>/stop", self._stop),
             ("GET", "/vms/<vm>/exports", lambda vm: ok(self._exports.costs(vm))),

@@ -114,6 +114,7 @@ class Machines:
         return {
             **_without(machine, "defined", "reverting", "chains"),
             "disks": disks,
+            "note": machine.get("note", ""),
             "frozen": guest is not None and guest.frozen,
             "io_errors": guest.io_errors if guest else 0,
         }
@@ -310,8 +311,17 @@ class Machines:
     def _power_on(self, machine: Body) -> None:
         self.save(machine)  # with the images that it starts with
         self.look_at_images(machine["id"])
-        self.save({**machine, "state": "running"})
+        self.save({**machine, "state": "running", "note": ""})
         self._guests.begin(machine)
+
+    def note(self, vm: str, text: str) -> Body:
+        """Keeps a text for as long as the VM runs; it goes along when the VM moves."""
+        with self.task(vm):
+            machine = self.get(vm)
+            if machine["state"] != "running":
+                raise conflict(f"VM {vm} is not running")
+            self.save({**machine, "note": text})
+        return self.show(vm)
 
     def stop(self, vm: str, *, force: bool = True) -> Body:
         """Powers the VM off; fine when it is off. A frozen guest is 423 unless it is forced."""
@@ -329,7 +339,7 @@ class Machines:
     def _power_off(self, vm: str) -> None:
         self._guests.end(vm)
         with self._records.together():
-            self.save({**self.get(vm), "state": "stopped", "memory": ""})
+            self.save({**self.get(vm), "state": "stopped", "memory": "", "note": ""})
             self._records.delete("freeze", vm)
         self.images_rest(vm)
 

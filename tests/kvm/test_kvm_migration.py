@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from bollard.core.spi import (
@@ -69,10 +70,13 @@ def test_a_guest_moves_with_its_snapshots_and_checkpoints(
     both.begin_backup(guest.name, "vda", call(), checkpoint="c1")
     both.end_backup(guest.name, "vda", call(), keep=True)
     before = both.vm_snapshot_metadata(guest.name, call())
+    both.note_run(guest.name, "one-run", call())
     for target in (second_host, kvm_rig.host):
         for _ in range(2):
             both.migrate_vm(guest.name, HostId(target.name), call())
         _arrived(guest, target)
+        assert both.run_note(guest.name, call()) == "one-run"
+        assert "one-run" not in guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         after = both.vm_snapshot_metadata(guest.name, call())
         assert [(one.snapshot, one.parent, one.current) for one in after] == [
             (one.snapshot, one.parent, one.current) for one in before

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from bollard.core.catalog.snapshots import SnapshotState
 from bollard.core.dataplane import dirty_extents
+from bollard.core.dataplane.qcow2_chain import open_chain_source
 from bollard.core.service.from_snapshot import VolumeRequest, to_volume
 from bollard.core.service.from_snapshot_revert import revert
+from bollard.core.service.transient import sync_all
 from bollard.core.spi import FileLocation, GuestState, InUse
 from bollard.transfer_objects.ids import SnapshotId, VmId, VolumeId
 from kvm_driving import MIB, KvmRig
@@ -120,6 +124,35 @@ def test_a_running_guests_file(kvm_rig: KvmRig, cloud: Cloud) -> None:
     for snapshot in (S1, S2):
         cloud.service.delete(snapshot, call())
     assert (cloud.images(), cloud.sync(), cloud.leftovers()) == ([], [], [])
+
+
+def test_a_vm_that_is_defined_anew_in_the_midst_of_a_merge(
+    kvm_rig: KvmRig, cloud: Cloud, tmp_path: Path
+) -> None:
+    """Started on the volume itself, it lacks what it wrote to the overlay: that is told, and kept."""
+    guest, device = guest_of(kvm_rig, cloud)
+    write(guest, device, FIRST)
+    assert killed(kvm_rig, tmp_path, guest.name, S1, "merging")
+    write(guest, device, SECOND)
+    [overlay] = (kvm_rig.directory / "files").rglob("*.cut.qcow2")
+    own = cloud.site.pools["files"].volumes.locate(DATA)
+    assert isinstance(own, FileLocation)
+    guest.stop()
+    definition = guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    assert str(overlay) in definition
+    anew = re.sub(r"<backingStore.*?</backingStore>", "", definition, flags=re.DOTALL)
+    guest.host.connection.defineXML(anew.replace(str(overlay), str(own.path)))
+    guest.start()
+    [ended] = sync_all(cloud.ctx, call())
+    assert "was started without it since its merge began" in ended.problem
+    guest.stop()
+    [ended] = sync_all(cloud.ctx, call())
+    assert "was started without it since its merge began" in ended.problem
+    assert cloud.read(DATA).startswith(FIRST.encode() * 500)
+    with open_chain_source([overlay, own.path]) as kept:
+        buffer = bytearray(len(SECOND))
+        kept.read_into(0, memoryview(buffer))
+    assert buffer == SECOND.encode()
 
 
 def test_a_service_that_is_killed_leaves_nothing_at_a_guest(

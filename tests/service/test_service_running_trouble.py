@@ -27,7 +27,7 @@ from bollard.core.spi import (
 )
 from bollard.core.vm_snapshots.records import VmSnapshotSpec
 from bollard.transfer_objects.ids import VmSnapshotId
-from vm_cloud import VM, call
+from vm_cloud import VM, SimulatedCloud, call
 
 from .running_rig import Both, clean, during, files_of, live, overlays, running
 from .service_rig import Cloud
@@ -151,11 +151,7 @@ def test_a_vm_that_was_started_without_the_overlay(both: Both):
     with pytest.raises(InvalidArgument):
         cloud.take(S1, DISK)
     vars(vms.driver).pop("merge_image")
-    vms.stop()
-    vms.http.delete(f"/vms/{VM}/disks/{DISK}").raise_for_status()
-    disk = {"object": {"kind": "volume", "id": DISK}}
-    vms.http.put(f"/vms/{VM}/disks/{DISK}", json=disk).raise_for_status()
-    vms.start()
+    _anew(vms)
     assert set(vms.read()) == {"before"}
     [ended] = sync_all(cloud.ctx, call())
     assert "was started without it" in ended.problem
@@ -165,6 +161,91 @@ def test_a_vm_that_was_started_without_the_overlay(both: Both):
     overlay.unlink()
     cloud.sync()
     clean(vms, cloud)
+
+
+class Killed(BaseException):
+    """The service is dead."""
+
+
+def _killed(both: Both, *, merged: bool) -> None:
+    """Take a snapshot whose service dies in the midst of the merge, or when it is just done."""
+    vms, cloud = both
+    during(cloud.site.pools["file"].driver, "create_snapshot", lambda: vms.write("meanwhile", "x"))
+    merge = vms.driver.merge_image
+
+    def dying(*args: Any, **more: Any) -> None:
+        if merged:
+            merge(*args, **more)
+        raise Killed
+
+    vars(vms.driver)["merge_image"] = dying
+    with pytest.raises(Killed):
+        cloud.take(S1, DISK)
+    vars(vms.driver).pop("merge_image")
+
+
+def _anew(vms: SimulatedCloud) -> None:
+    """Start the VM on the volume itself, as who defines it anew for each start."""
+    vms.stop()
+    vms.http.delete(f"/vms/{VM}/disks/{DISK}").raise_for_status()
+    disk = {"object": {"kind": "volume", "id": DISK}}
+    vms.http.put(f"/vms/{VM}/disks/{DISK}", json=disk).raise_for_status()
+    vms.start()
+
+
+def test_a_vm_that_was_started_anew_in_the_midst_of_a_merge(both: Both):
+    """That a merge was begun does not prove that it was ended: what the overlay holds is kept for people."""
+    vms, cloud = both
+    _killed(both, merged=False)
+    _anew(vms)
+    assert set(vms.read()) == {"before"}
+    for _ in range(2):
+        [ended] = sync_all(cloud.ctx, call())
+        assert "was started without it since its merge began" in ended.problem
+    vms.stop()
+    [ended] = sync_all(cloud.ctx, call())
+    assert "was started without it" in ended.problem
+    [overlay] = (vms.directory / "pool").rglob("*.cut.raw")
+    assert b"meanwhile" in overlay.read_bytes()
+
+    overlay.unlink()
+    cloud.sync()
+    vms.start()
+    clean(vms, cloud)
+
+
+@pytest.mark.parametrize("since", ["the same run", "off", "started again, then off"])
+def test_a_merge_that_was_done_is_believed_if_it_can_be_proven(both: Both, since: str):
+    """By the run of the VM, or where it is off by the bytes: the overlay goes, and all is there."""
+    vms, cloud = both
+    _killed(both, merged=True)
+    if since == "started again, then off":
+        vms.stop()
+        vms.start()
+        [ended] = sync_all(cloud.ctx, call())
+        assert "since its merge began" in ended.problem
+        assert len(overlays(vms)) == 2
+    if "off" in since:
+        vms.stop()
+    cloud.sync()
+    if "off" in since:
+        vms.start()
+    clean(vms, cloud)
+    assert set(vms.read()) == {"before", "meanwhile"}
+
+
+def test_a_hypervisor_that_keeps_no_notes(both: Both):
+    """Nothing can be told of the run: the overlay is kept until the VM is off, and its bytes prove it."""
+    vms, cloud = both
+    vars(vms.driver)["note_run"] = lambda *_: False
+    _killed(both, merged=True)
+    [ended] = sync_all(cloud.ctx, call())
+    assert "since its merge began" in ended.problem
+    vms.stop()
+    cloud.sync()
+    vms.start()
+    clean(vms, cloud)
+    assert set(vms.read()) == {"before", "meanwhile"}
 
 
 def test_a_second_try_has_the_vm_of_now(both: Both):

@@ -37,6 +37,7 @@ from .marks import Mark, running_again
 from .merging import merge_aside, merge_live, merge_stopped, move_dependent
 from .metadata import KvmSnapshotMetadata
 from .pivots import settle_pivot
+from .run_note import put_note, read_note
 from .written import corrected
 
 _SNAPSHOT = (
@@ -179,6 +180,14 @@ class KvmOverlays(KvmSnapshotMetadata, Overlays):
             merge_aside(top, base, call)
         for one in dependents:
             move_dependent(one, top, base, call)
+
+    def note_run(self, vm: VmId, note: str, call: Call) -> bool:
+        """See `Overlays.note_run`."""
+        return put_note(self._machine(vm, call), note, call)
+
+    def run_note(self, vm: VmId, call: Call) -> str:
+        """See `Overlays.run_note`."""
+        return read_note(self._machine(vm, call), call)
 
 
 def _checked(overlay: FileLocation) -> FileLocation:
