@@ -6,7 +6,8 @@
               3  remove intents that were dead at t0
               4  read all manifests                   listed in 2, or known to the caller
               5  (listing lags: wait until what began before 4 is listed)
-              6  list the volume again, read all intents that lived at t0
+              6  list the volume again, read all intents that lived at t0; one that is gone by then: once more
+                 (it took long: list, and read all manifests again: the intents of new ones may be over)
               7  remove the parts of 2 that neither 4 nor 6 protects
 
 Why this is safe, against a writer that runs at the same time: it puts its intent and *then* looks for the
@@ -17,6 +18,7 @@ the other. The parts of a writer whose intent came after 6 came after 2 as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ from .intent import Intent, Timing, WallClock, read_intent
 from .manifest import Manifest
 from .names import begin_key, manifest_key, parse, volume_prefix
 from .store import Store, keys_under, load_manifest
+
+_LOOKS = 5  # for intents that go while they are read; more than two need as many rivals, each just in between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +87,32 @@ class Collector:
             )
         now = self.clock()
         seen = self._look(call)
-        intents = self._remove_dead(seen.begun, now, call)
-        manifests = self._manifests(seen.snapshots.union(self.known or ()), call)
-        needed = {m.key_of(window, part) for m in manifests for window, part in m.parts()}
-        if not consistent:
-            (self.pause or call.cancel.wait)(self.timing.settle)
-            call.check()
-        protected = self._protected(seen.begun, now, call)
+        intents = self._intents(seen.begun, call)
+        dead = {i.layer for i in intents if i.is_dead(now, self.timing)}
+        self._remove_dead(dead, call)
+        alive = {i.layer for i in intents} - dead
+        needed = self._needed(seen.snapshots, call)
+        self._settle(call)
+        protected = self._protected(alive, now, call, seen.begun - alive)
+        if self.clock() - now > self.timing.grace / 2:  # so long that what was committed since may have
+            needed |= self._needed(self._look(call).snapshots, call)  # no intent any more
         garbage = [key for key in seen.parts if key not in needed]
-        doomed = [key for key in garbage if _layer(key) not in protected]
+        doomed = [] if protected is None else [key for key in garbage if _layer(key) not in protected]
         doomed = [key for key in doomed if self._remove(key, call)]
         self.store.abort_uploads(volume_prefix(self.volume), call, older_than=self.timing.lease)
         size = sum(seen.parts[key] for key in doomed)
-        return Collected(parts=len(doomed), size=size, intents=intents, kept=len(garbage) - len(doomed))
+        return Collected(parts=len(doomed), size=size, intents=len(dead), kept=len(garbage) - len(doomed))
+
+    def _needed(self, snapshots: set[str], call: Call) -> set[str]:
+        """Return the keys of the parts that manifests name: of listed snapshots, and of those of `known`."""
+        manifests = self._manifests(snapshots.union(self.known or ()), call)
+        return {m.key_of(window, part) for m in manifests for window, part in m.parts()}
+
+    def _settle(self, call: Call) -> None:
+        """Wait, where listings lag, until they show what there is now."""
+        if not self.store.traits().listing_consistent:
+            (self.pause or call.cancel.wait)(self.timing.settle)
+            call.check()
 
     def _remove(self, key: str, call: Call) -> bool:
         """Delete a part; a locked one is for a collect after its date."""
@@ -124,11 +141,9 @@ class Collector:
         found = (read_intent(self.store, self.volume, layer, call) for layer in sorted(layers))
         return [intent for intent in found if intent]
 
-    def _remove_dead(self, layers: Iterable[str], now: float, call: Call) -> int:
-        dead = [i for i in self._intents(layers, call) if i.is_dead(now, self.timing)]
-        for intent in dead:
-            self.store.delete(begin_key(self.volume, intent.layer), call)
-        return len(dead)
+    def _remove_dead(self, dead: set[str], call: Call) -> None:
+        for layer in sorted(dead):
+            self.store.delete(begin_key(self.volume, layer), call)
 
     def _manifests(self, snapshots: Iterable[str], call: Call) -> list[Manifest]:
         found = []
@@ -140,10 +155,27 @@ class Collector:
                 continue
         return found
 
-    def _protected(self, begun: set[str], now: float, call: Call) -> set[str]:
-        """Return the layers of live intents; a listing by another replica may show less than the first."""
-        intents = self._intents(begun | self._look(call).begun, call)
-        return {layer for i in intents if not i.is_dead(now, self.timing) for layer in i.layers}
+    def _protected(
+        self, begun: set[str], now: float, call: Call, gone: AbstractSet[str] = frozenset()
+    ) -> set[str] | None:
+        """Return the layers of live intents; None: they change faster than they can be looked at.
+
+        One that was listed, and is gone when it is read, had parts that a run may have taken over in
+        between, whose own intent came after the listing: so the volume is listed once more.
+
+        Args:
+            begun: those that lived at first; a listing by another replica may show less.
+            gone: those that were gone before the manifests were read, which a listing may still show.
+        """
+        for _ in range(_LOOKS):
+            begun = begun | (self._look(call).begun - gone)
+            intents = self._intents(begun, call)
+            there = {intent.layer for intent in intents}
+            if there == begun:
+                return {layer for i in intents if not i.is_dead(now, self.timing) for layer in i.layers}
+            begun = there
+            self._settle(call)
+        return None
 
 
 def _layer(key: str) -> str:

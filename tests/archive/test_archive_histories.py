@@ -40,7 +40,7 @@ def test_histories_without_intents_lose_data(kit: Any, histories: Any, monkeypat
 
 def test_histories_without_removal_leak(kit: Any, histories: Any, monkeypatch: pytest.MonkeyPatch):
     """Mutant: intents of dead writers are never removed. The checker finds them."""
-    monkeypatch.setattr(Collector, "_remove_dead", lambda _self, _layers, _now, _call: 0)
+    monkeypatch.setattr(Collector, "_remove_dead", lambda *_: None)
     problems = (problem for seed in range(50) for problem in histories.history(kit, seed))
     assert any("leaked" in problem for problem in problems)
 
@@ -105,7 +105,7 @@ def test_without_the_second_look_at_earlier_runs_data_is_lost(
 def read_intents_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: collect looks for intents before it reads the manifests."""
     protected, manifests = Collector._protected, Collector._manifests
-    early: dict[int, set[str]] = {}
+    early: dict[int, set[str] | None] = {}
 
     def read_manifests(self: Any, snapshots: Any, call: Any) -> Any:
         early[id(self)] = protected(self, set(), self.clock(), call)

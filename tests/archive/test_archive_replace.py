@@ -96,7 +96,7 @@ class Hit:
 
 def _hits(kit: Any, small: Any, inline: Any, error: BaseException, *, dead: bool) -> Iterator[Any]:
     """Yield places with an old image and a hit, each a call later than the one before, until none strikes."""
-    for when, conditional in itertools.product(("before", "after"), (True, False)):
+    for when, conditional in (("before", True), ("after", False)):
         for number in itertools.count():
             one = Place(kit, small, inline, kit.MemoryStore(kit.MemoryOptions(conditional_put=conditional)))
             one.replace(one.old)
