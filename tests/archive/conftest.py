@@ -19,6 +19,7 @@ from bollard.drivers.secondary.s3 import S3Driver
 from bollard.drivers.secondary.swift import SwiftDriver
 from bollard.simulators.s3 import S3Simulator
 from bollard.simulators.swift import SwiftSimulator
+from bollard.transfer_objects.ids import new_id
 from real_swift import RealSwift
 
 HERE = Path(__file__).parent
@@ -71,18 +72,14 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.auth_url
 
 
-def _s3_driver(url: str, access_key: str = "a", key: str = KEY) -> S3Driver:
-    return S3Driver(
-        parse_options(
-            S3Driver.Options,
-            {"endpoint_url": url, "bucket": "archive", "access_key": access_key, "secret_key": key},
-        )
-    )
+def _s3_driver(url: str, access_key: str = "a", key: str = KEY, **more: str) -> S3Driver:
+    account = {"bucket": "archive", "access_key": access_key, "secret_key": key}
+    return S3Driver(parse_options(S3Driver.Options, {"endpoint_url": url, **account, **more}))
 
 
-def _swift_driver(url: str, key: str = KEY) -> SwiftDriver:
+def _swift_driver(url: str, key: str = KEY, **more: str) -> SwiftDriver:
     account = {"account": "test", "user_name": "tester", "key": key, "container": "archive"}
-    return SwiftDriver(parse_options(SwiftDriver.Options, {"url": url, **account}))
+    return SwiftDriver(parse_options(SwiftDriver.Options, {"url": url, **account, **more}))
 
 
 @pytest.fixture(scope="session")
@@ -121,12 +118,16 @@ def driver_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 
 @pytest.fixture(params=["memory", "nfs", "s3", "swift"])
 def store(request: pytest.FixtureRequest, kit: Any, tmp_path: Path) -> Iterator[ImageStoreDriver[Any]]:
-    """An open store: in memory, a directory through the NFS driver, S3 and Swift over HTTP."""
+    """An open store: in memory, a directory through the NFS driver, S3 and Swift over HTTP.
+
+    Empty: the two servers are the session's, and each test has a prefix of its own there.
+    """
+    prefix = new_id("test")
     makers: dict[str, Callable[[], ImageStoreDriver[Any]]] = {
         "memory": kit.MemoryStore,
         "nfs": lambda: NfsDriver(NfsOptions(path=tmp_path)),
-        "s3": lambda: _s3_driver(request.getfixturevalue("s3")),
-        "swift": lambda: _swift_driver(request.getfixturevalue("swift")),
+        "s3": lambda: _s3_driver(request.getfixturevalue("s3"), prefix=prefix),
+        "swift": lambda: _swift_driver(request.getfixturevalue("swift"), prefix=prefix),
     }
     driver = makers[request.param]()
     driver.open(Call())
