@@ -31,6 +31,9 @@ UsePAM no
 StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+# Root's .bashrc may run anything, and say so on standard error (pyenv did, when two commands began at once):
+# bash reads it for a command of sshd's, unless it is no shell's first.
+SetEnv SHLVL=2
 """
 
 
