@@ -81,6 +81,7 @@ class Machines:
                 "agent": wanted["agent"],
                 "state": "stopped",
                 "memory": "",
+                "note": "",
                 "disks": {},
                 "chains": {},
                 "rate": 0.0,
