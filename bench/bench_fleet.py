@@ -5,7 +5,8 @@
 One volume goes to an S3 server behind a proxy that answers each PUT of a part late, as a slow store does:
 so the limit is the connection and not the two cores that all processes here share. The workers are processes
 of a Dask cluster on this machine, of one thread and one connection each. One worker and two take turns,
-three times; then the plan, from figures measured through the same proxy, is set beside the medians.
+three times; then the plan, from figures measured through the same proxy, is set beside the medians. The row
+goes into bench/results/latest.json.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path += [str(Path(__file__).parents[1])]
+
 import distributed
 
+from bench.report import add
+from bench.rows import compared
 from bollard.core.fleet import Fleet, Job, close_sites, open_engine, site_of
 from bollard.core.fleet.calibrate import calibrate
 from bollard.core.fleet.forecast import forecast
@@ -135,6 +140,8 @@ def main() -> None:
     print(
         f"{windows} windows, each PUT {latency:.2f} s: 1 worker {one:.1f} s, 2 {two:.1f} s: {one / two:.2f} x"
     )
+    case = f"one volume of {windows} windows, two workers"
+    add([compared(case, "scale", "one worker", seconds[2], seconds[1], 0.0, "the store answers a PUT late")])
     # A volume of few windows costs what every volume costs, and its parts one after the other.
     fixed = max(0.0, statistics.median(small) - 4 * latency)
     for count, actual in ((1, one), (2, two)):

@@ -191,7 +191,7 @@ def terabyte(arena: Arena) -> None:
     arena.step(case, "full", lambda one: one.full(wide, "wide"))
     dense = make(arena.home / "dense.raw", "random", arena.scaled(2 * GIB), data, seed=arena.number)
     ours = arena.entrants[0]
-    arena.limit(case, "2 GiB with 1 GiB of data, ours", lambda: ours.full(dense, "dense"))
+    arena.limit(case, OURS_DENSE, lambda: ours.full(dense, "dense"))
 
 
 def many(arena: Arena) -> None:
@@ -206,10 +206,11 @@ def _usual(arena: Arena) -> tuple[int, int]:
 
 GROUPS: tuple[Callable[[Arena], None], ...] = (text, sparse, life, terabyte, many)
 
+OURS_DENSE = "2 GiB with 1 GiB of data, ours"
 LIMITS = (
     "reading the data",
     "SHA-256 on all cores",
     "raw upload",
     "raw download",
-    "2 GiB with 1 GiB of data, ours",
+    OURS_DENSE,
 )

@@ -19,13 +19,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("", "tests/lib", "tests")]
 
 import swiftclient
 
-from bench.cases import GROUPS, LIMITS, Arena, Measured
+from bench.cases import GROUPS, LIMITS, OURS_DENSE, Arena, Measured
 from bench.peers.borg import Borg
 from bench.peers.cinder import Cinder
 from bench.peers.contestant import Contestant, Place
@@ -120,7 +121,7 @@ def _rows_of(case: str, measured: Measured, missing: dict[str, str]) -> Iterator
     for against in [*stores, *LIMITS]:
         ours = measured.of(case, (OursInDirectory if stores.get(against) == "directory" else Ours).name)
         theirs = measured.of(case, against)
-        kind = "limit" if against in LIMITS else "peer"
+        kind = "scale" if against == OURS_DENSE else "limit" if against in LIMITS else "peer"
         if theirs.seconds:
             yield compared(case, kind, against, ours.seconds, theirs.seconds, peak, theirs.note)
         elif against in missing:
@@ -173,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = measure(given, scale, missing)
     about = machine(versions(), scale)
     about["our_start_seconds"] = round(statistics.median(measured.starts), 3)
-    whole = document(about, rows_of(measured, missing), kept_rows(RESULTS, "scale"))
+    rows = [replace(row, scale=scale) for row in rows_of(measured, missing)]
+    whole = document(about, rows, kept_rows(given.output, rows))
     wrong = problems(whole)
     given.output.parent.mkdir(exist_ok=True)
     given.output.write_text(json.dumps(whole, indent=1) + "\n")

@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.rows import RESULTS, Row, document, kept_rows
+
 _HERE = Path(__file__).parent
 _BEGIN, _END = "<!-- compare: begin -->", "<!-- compare: end -->"
 
 
-def publish(document: Mapping[str, Any]) -> None:
+def publish(whole: Mapping[str, Any]) -> None:
     """Write the table between the markers of the README, and one plot per kind of row."""
-    plots = [plot(document["rows"], kind) for kind in ("peer", "limit")]
+    plots = [plot(whole["rows"], kind) for kind in ("peer", "limit")]
     readme = _HERE / "README.md"
     before, rest = readme.read_text().split(_BEGIN)
     after = rest.split(_END)[1]
     shown = [f"![{path.stem}](results/{path.name})" for path in plots if path]
-    readme.write_text(f"{before}{_BEGIN}\n{table(document)}\n" + "\n".join([*shown, _END]) + after)
+    readme.write_text(f"{before}{_BEGIN}\n{table(whole)}\n" + "\n".join([*shown, _END]) + after)
 
 
-def table(document: Mapping[str, Any]) -> str:
+def add(rows: Sequence[Row]) -> None:
+    """Put rows into the results in the place of those of the same cases, and publish them."""
+    before = json.loads(RESULTS.read_text())
+    whole = {**before, "rows": kept_rows(RESULTS, rows) + document({}, rows, [])["rows"]}
+    RESULTS.write_text(json.dumps(whole, indent=1) + "\n")
+    publish(whole)
+
+
+def table(whole: Mapping[str, Any]) -> str:
     """Return the rows as Markdown, and what they were taken with."""
-    about = document["machine"]
+    about = whole["machine"]
     versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items())
     head = f"Taken {about['taken']} on {about['cpus']} cores ({about['processor']}), load {about['load']}, "
-    head += f"at scale {about['scale']}, with {versions}.\n\n"
+    head += f"with {versions}.\n\n"
     head += f"Of this run: {about['note']}.\n\n" if "note" in about else ""
     lines = [
-        "| case | kind | against | ratio | ours, theirs (s) | peak (MiB) | runs |",
-        "|---|---|---|---|---|---|---|",
+        "| case | kind | against | ratio | ours, theirs (s) | peak (MiB) | runs | scale |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    return head + "\n".join([*lines, *map(_line, document["rows"])]) + "\n"
+    return head + "\n".join([*lines, *map(_line, whole["rows"])]) + "\n"
 
 
 def _line(row: Mapping[str, Any]) -> str:
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
     seconds = ", ".join(f"{one:.2f}" for one in row.get("seconds", ()))
     against = row["against"] + (f" ({row['note']})" if row.get("note") else "")
-    cells = (row["case"], row["kind"], against, ratio, seconds, f"{row['peak_mib']:.0f}", str(row["runs"]))
+    peak, scale = f"{row['peak_mib']:.0f}", f"{row.get('scale', '')}"
+    cells = (row["case"], row["kind"], against, ratio, seconds, peak, str(row["runs"]), scale)
     return f"| {' | '.join(cells)} |"
 
 

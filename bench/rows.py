@@ -31,6 +31,7 @@ class Row:
         peak_mib: MiB of our whole process tree, at its peak over all runs.
         runs: how many runs of each the medians are of.
         seconds: ours and theirs.
+        scale: of `compare.py`: sizes and counts are this part of the whole benchmark's.
     """
 
     case: str
@@ -41,6 +42,7 @@ class Row:
     runs: int
     seconds: tuple[float, float] | None = None
     note: str = ""
+    scale: float | None = None
 
 
 def compared(
@@ -104,8 +106,9 @@ def document(
     return {"machine": dict(about), "rows": [{"ratio": None, **row} for row in taken] + list(kept)}
 
 
-def kept_rows(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the rows of a kind that another script wrote before."""
+def kept_rows(path: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows of a result from before whose cases were not measured now."""
     if not path.exists():
         return []
-    return [row for row in json.loads(path.read_text()).get("rows", []) if row.get("kind") == kind]
+    cases = {row.case for row in rows}
+    return [row for row in json.loads(path.read_text()).get("rows", []) if row.get("case") not in cases]
