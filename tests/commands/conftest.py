@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from bollard.core.site import Site
 from command_rig import Orders
 from site_rig import SiteRig, site_rig
 
@@ -26,6 +29,23 @@ def orders(rig, tmp_path, monkeypatch) -> Iterator[Orders]:
     monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
     with rig.site() as site:
         yield Orders(site)
+
+
+@pytest.fixture
+def again(rig: SiteRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Orders]]:
+    """A function that gives a new process's dispatcher; the one before is closed."""
+    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
+    sites: list[Site] = []
+
+    def make() -> Orders:
+        while sites:
+            sites.pop().close()
+        gc.collect()  # the locks of a dead process are free
+        sites.append(rig.site())
+        return Orders(sites[-1])
+
+    yield make
+    make().site.close()
 
 
 @pytest.fixture

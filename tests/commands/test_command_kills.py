@@ -6,13 +6,11 @@ The calls of a store are left out: tests/archive kills at each of them.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from bollard.core.invoke import Invoker
-from bollard.core.site import Site
 from bollard.transfer_objects.commands import (
     AttachCommand,
     Command,
@@ -26,7 +24,6 @@ from bollard.transfer_objects.commands import (
 from bollard.transfer_objects.details import Details
 from bollard.transfer_objects.objects import VolumeObjectTO
 from command_rig import ARRAY, FILES, NFS, Orders, disk, noise, snapshot, template, volume
-from site_rig import SiteRig
 
 Check = Callable[[Orders], None]
 Prepared = tuple[Command, Check]
@@ -146,23 +143,6 @@ PREPARE: dict[str, Prepare] = {
     "dettach": _dettach,
     "introduce": _introduce,
 }
-
-
-@pytest.fixture
-def again(rig: SiteRig, tmp_path, monkeypatch) -> Iterator[Callable[[], Orders]]:
-    """A function that gives a new process's dispatcher; the one before is closed."""
-    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
-    sites: list[Site] = []
-
-    def make() -> Orders:
-        while sites:
-            sites.pop().close()
-        gc.collect()  # the locks of a dead process are free
-        sites.append(rig.site())
-        return Orders(sites[-1])
-
-    yield make
-    make().site.close()
 
 
 @pytest.mark.slow

@@ -6,10 +6,8 @@ are none here: tests/archive/test_archive_replace.py has them all.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +15,9 @@ import pytest
 from bollard.core.invoke import Invoker
 from bollard.core.service.leftovers import Run
 from bollard.core.service.sweep_stores import StorePlace
-from bollard.core.site import Site
 from bollard.core.spi import Call, Unavailable
 from bollard.transfer_objects.commands import Answer, CopyCommand
 from command_rig import FILES, STORES, Orders, noise, volume
-from site_rig import SiteRig
 
 STEPS_AT_LEAST = 4
 _CHANGES = ("store.put", "store.delete", "store.abort_uploads")
@@ -92,23 +88,6 @@ class Copied:
         run = Run(call=Call.within(30), dry_run=True, older_than=0.0)
         place = StorePlace(store=orders.site.store(self.store))
         return [one.leftover.name for one in place.sweep(run) if self.name in one.leftover.name]
-
-
-@pytest.fixture
-def again(rig: SiteRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Orders]]:
-    """A function that gives a new process's dispatcher; the one before is closed."""
-    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
-    sites: list[Site] = []
-
-    def make() -> Orders:
-        while sites:
-            sites.pop().close()
-        gc.collect()  # the locks of a dead process are free
-        sites.append(rig.site())
-        return Orders(sites[-1])
-
-    yield make
-    make().site.close()
 
 
 @pytest.fixture

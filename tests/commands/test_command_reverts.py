@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from bollard.core.commands.reverting import KIND
 from bollard.core.invoke import Invoker
 from bollard.core.service.recovery import open_services
-from bollard.core.site import Site
 from bollard.core.spi import Call, FileLocation, ShowsDisks, Unavailable
 from bollard.transfer_objects.commands import (
     AttachCommand,
@@ -26,7 +24,6 @@ from bollard.transfer_objects.enums import VMSnapshotType
 from bollard.transfer_objects.ids import VmId
 from bollard.transfer_objects.objects import VMSnapshotTO, VolumeObjectTO
 from command_rig import RAW, Orders, disk, snapshot, volume
-from site_rig import SiteRig
 
 VM = "vm-2"
 
@@ -63,23 +60,6 @@ class Reverted:
     def clean(self, orders: Orders) -> bool:
         """Whether the snapshot and the file above it are there, and nothing else, in the journal neither."""
         return self.files() == {self.own, self.image(orders)} and orders.leftovers() == []
-
-
-@pytest.fixture
-def again(rig: SiteRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Orders]]:
-    """A function that gives a new process's dispatcher; the one before is closed."""
-    monkeypatch.setenv("BOLLARD_STATE", str(tmp_path / "state"))
-    sites: list[Site] = []
-
-    def make() -> Orders:
-        while sites:
-            sites.pop().close()
-        gc.collect()  # the locks of a dead process are free
-        sites.append(rig.site())
-        return Orders(sites[-1])
-
-    yield make
-    make().site.close()
 
 
 @pytest.fixture
